@@ -1,0 +1,66 @@
+# Every target sets itself up: a virtual environment in .venv, and the one system package that may be missing.
+# PYTHON=python3.12 make test   chooses another interpreter (after a make clean).
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PURE_CORE := edge/autofocus.py,edge/belief.py,edge/optics.py,edge/sharpness.py,edge/sweep.py,edge/tiles.py,firmware_iface/profile.py
+
+.PHONY: help demo test lint format coverage clean
+
+help:
+	@echo "make demo      bring a simulated specimen into focus and draw the run into demo.png (no TensorFlow)"
+	@echo "make test      run the whole test suite"
+	@echo "make lint      style, types and import rules"
+	@echo "make format    put the style right"
+	@echo "make coverage  branch coverage of the pure core, at least 95 %"
+	@echo "make clean     remove the environment and everything built"
+
+demo: $(VENV)/.for-demo
+	$(BIN)/parfocal focus --rig simulated --specimen tissue --start-defocus-um 25 --seed 1 --plot demo.png
+
+test: $(VENV)/.for-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.for-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.for-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: $(VENV)/.for-test
+	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/coverage report --include=$(PURE_CORE) --fail-under=95
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo.png
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Editable, so that what runs is always this tree and never a stale copy of it.
+$(VENV)/.for-demo: $(VENV)/.made setup.py pyproject.toml
+	$(BIN)/python -m pip install -e '.[device,plot]'
+	@touch $@
+
+$(VENV)/.for-test: $(VENV)/.made setup.py pyproject.toml
+	$(BIN)/python -m pip install -e '.[device,plot,train,test]'
+	@touch $@ $(VENV)/.for-demo
+
+# The stamp comes last: an environment whose making was interrupted is made again from nothing.
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not installed; try: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] < (3, 14))' || { \
+		echo "Parfocal needs Python 3.10 to 3.13, but $(PYTHON) is $$($(PYTHON) -V); try: make PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		package=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$package; \
+		else \
+			echo "$(PYTHON) cannot make virtual environments; run: sudo apt-get install -y $$package" >&2; exit 1; \
+		fi; }
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	@touch $@

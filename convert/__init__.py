@@ -1,0 +1,1 @@
+"""The desktop side: from a fitted network to the int8 model file with its card."""

@@ -1,0 +1,65 @@
+"""Keras run to full-int8 TFLite: int8 in, int8 out, per-channel weights, built-in int8 operators only."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.errors import InputError
+
+
+def load_keras(run: Path) -> Any:
+    """The trained model of a run folder. Raises InputError when there is none."""
+    import keras
+
+    path = run / "model.keras"
+    if not path.is_file():
+        raise InputError(f"{run}: no model.keras in it; is it a folder that `parfocal train` wrote?")
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a readable Keras model: {str(error).splitlines()[0]}") from error
+
+
+def to_tflite(model: Any, calibration: NDArray[np.int8] | None) -> bytes:
+    """The flatbuffer of ``model`` for one tile: int8 calibrated on ``calibration`` ``(N, S, S, 3)`` int8, or float32."""
+    import tensorflow as tf
+
+    shape = (1, *model.input_shape[1:])
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])  # type: ignore[misc]
+    def serve(tile: Any) -> Any:
+        return model(tile, training=False)
+
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
+    if calibration is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.representative_dataset = lambda: _representative(calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = tf.int8
+        converter.inference_output_type = tf.int8
+    with _quiet():
+        return bytes(converter.convert())
+
+
+def _representative(calibration: NDArray[np.int8]) -> Iterator[list[NDArray[np.float32]]]:
+    for tile in calibration:
+        yield [tile[None].astype(np.float32) / np.float32(127)]
+    # The whole range of a tile, so that the input's scale is that of -1 to 1 whatever the sample holds.
+    ramp = np.linspace(-1, 1, calibration[0].size, dtype=np.float32).reshape(calibration[0].shape)
+    yield [ramp[None]]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The converter talks on stdout and stderr."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -1,0 +1,381 @@
+"""The focus loop as a state machine without input or output: observations in; look, move, done or failed out.
+
+Theory of operation
+-------------------
+All positions are stage positions in depths of field. The caller carries out the request that each event returns:
+
+    READY ──Begin──► LOOKING ──Seen──► sure and proved? ──────────────────────────► DONE focused
+                       ▲  ▲               │ not yet: Move ──► MOVING ──Arrived──┐
+                       │  └───────────────┼────────────────────────────────────┘
+                       │                  │ too many looks, or contrast disagrees
+                       │                  ▼
+                       │               STEPPING ──Arrived──► GLANCING ──Glanced──► next place, or the peak
+                       │                  ▲                      │
+                       │                  └──────────────────────┤
+                       │                                         ▼
+                       └── the estimate was bracketed     CONFIRMING ──Arrived, Seen──► DONE focused
+                                                                 │
+    nothing helped, or an empty field: RETURNING ──Arrived──► DONE failed / no specimen
+
+*Proved* is: the belief has the confidence asked for within the tolerance, on at least two looks from different places
+(one, when it is very sure and pitch and optics are known), and contrast agrees: no look was sharper, or the sharper one
+was so near that a refracting specimen explains it (its contrast is lowest in focus and peaks to both sides) and the last
+look said just what was expected. Where pitch or optics were assumed, the estimate is bracketed by a short sweep instead.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from edge.belief import KNOWN, Array, Belief, Gains, Reading
+from edge.errors import FocusError
+from edge.sweep import Sweep
+
+#: A look this sure settles it alone, where pitch and optics are known.
+ONE_LOOK_CONFIDENCE = 0.97
+#: Looks nearer than this share of the tolerance are one look: their errors are the same.
+DISTINCT_SHARE = 0.5
+#: Sharpness may be this share of the best seen, for frame to frame variation.
+NO_WORSE = 0.93
+#: A refracting specimen is sharpest this many dof beside its focus at the most.
+REFRACTION_DOF = 4.0
+#: Where an empty-looking field is looked at again, to either side.
+PROBE_DOF = 8.0
+#: The first window of a sweep about its start.
+WINDOW_DOF = 12.0
+#: A bracket reaches this many tolerances to either side, in steps of a third of one.
+BRACKET_REACH, BRACKET_STEP = 1.5, 0.5
+
+
+class State(enum.Enum):
+    """Where a run stands; see the drawing above."""
+
+    READY = "ready"
+    LOOKING = "looking"
+    MOVING = "moving"
+    STEPPING = "stepping"
+    GLANCING = "glancing"
+    CONFIRMING = "confirming"
+    RETURNING = "returning"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Begin:
+    """The run starts at ``position``."""
+
+    position: float
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A frame at ``position``: its ``sharpness``, and log-probabilities over ``bin_centres`` or None for a blank frame."""
+
+    position: float
+    sharpness: float
+    log_likelihood: Array | None
+    bin_centres: Array
+
+
+@dataclass(frozen=True)
+class Glanced:
+    """A frame at ``position`` of which only the ``sharpness`` was taken."""
+
+    position: float
+    sharpness: float
+
+
+@dataclass(frozen=True)
+class Arrived:
+    """The stage stands at ``position``."""
+
+    position: float
+
+
+@dataclass(frozen=True)
+class Cancelled:
+    """Somebody stopped the run; the stage stands where it stands."""
+
+    reason: str = "stopped"
+
+
+Event = Begin | Seen | Glanced | Arrived | Cancelled
+
+
+@dataclass(frozen=True)
+class Look:
+    """Capture a frame, infer, and answer with `Seen`."""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """Capture a frame, measure its sharpness, and answer with `Glanced`."""
+
+
+@dataclass(frozen=True)
+class Move:
+    """Move to ``to`` and answer with `Arrived`."""
+
+    to: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """The run is over. ``confidence``: mass within tolerance; ``defocus``: the belief's mean, both None without a look."""
+
+    result: Literal["focused", "no_specimen", "failed"]
+    reason: str
+    method: Literal["network", "sweep"]
+    confidence: float | None
+    defocus: float | None
+
+
+Request = Look | Glance | Move | Done
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run may do. Positions and lengths in depths of field.
+
+    ``low``, ``high``: where the stage may be sent. ``focus_low``, ``focus_high``: where the focus can be (default: the
+    same). ``assumed``: pitch or optics are guesses: believe in other gains, and bracket. ``absorbing``: contrast is
+    highest in focus for sure. ``phase``: it is not. Neither: the loop notices.
+    """
+
+    low: float
+    high: float
+    tolerance: float = 1.0
+    confidence: float = 0.9
+    max_looks: int = 5
+    sweep: bool = True
+    sweep_low: float = -math.inf
+    sweep_high: float = math.inf
+    sweep_step: float = 1.0
+    assumed: bool = False
+    absorbing: bool = False
+    phase: bool = False
+    gains: Gains = KNOWN
+    move_sigma: float = 0.1
+    move_sigma_share: float = 0.03
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"limits {self.low} to {self.high}: a finite range that rises is needed")
+
+
+@dataclass
+class Autofocus:
+    """One run. ``send(event)`` returns the next request; an illegal event raises FocusError and changes nothing."""
+
+    settings: Settings
+    state: State = State.READY
+    belief: Belief = field(init=False)
+    reading: Reading | None = None
+    surprise: float = 0.0
+    looks: int = 0
+
+    def __post_init__(self) -> None:
+        self.belief = Belief(self.settings.low, self.settings.high, self.settings.gains)
+        self._seen: list[tuple[float, float]] = []
+        self._informative: list[float] = []
+        self._probes: list[float] = []
+        self._start = self._position = 0.0
+        self._sweep: Sweep | None = None
+        self._bracket = False
+        self._method: Literal["network", "sweep"] = "network"
+        self._pending = Done("failed", "not run", "network", None, None)
+
+    def send(self, event: Event) -> Request:
+        """Take ``event`` in and say what to do next."""
+        if isinstance(event, Cancelled) and self.state is not State.DONE:
+            return self._finish("failed", event.reason)
+        handler = _TABLE.get((self.state, type(event)))
+        if handler is None:
+            raise FocusError(f"focus loop: {type(event).__name__} is not allowed while {self.state.value}")
+        return handler(self, event)
+
+    @property
+    def budget(self) -> int:
+        """The most frames a run can take."""
+        s = self.settings
+        coarse = math.ceil((s.high - s.low) / s.sweep_step) + 12
+        bracket = math.ceil(2 * BRACKET_REACH / BRACKET_STEP) + 12 if s.assumed else 0
+        return s.max_looks + 2 + bracket + (coarse + 2 if s.sweep else 0)
+
+    def _begin(self, event: Begin) -> Request:
+        s = self.settings
+        if not s.low <= event.position <= s.high:
+            raise FocusError(f"focus loop: start {event.position:.3f} dof is outside {s.low:.3f} to {s.high:.3f}")
+        self._start = self._position = event.position
+        return self._to(State.LOOKING, Look())
+
+    def _arrived(self, event: Arrived) -> Request:
+        self._travel(event.position)
+        return self._to(State.LOOKING, Look())
+
+    def _looked(self, event: Seen) -> Request:
+        self.looks += 1
+        self._note(event.position, event.sharpness)
+        if event.log_likelihood is None:
+            return self._blank()
+        self._informative.append(event.position)
+        self.surprise = self.belief.see(event.position, event.log_likelihood, event.bin_centres)
+        self.reading = self._read()
+        if self.reading.within >= self.settings.confidence and self._distinct():
+            return self._settle(event.sharpness)
+        if self.looks >= self.settings.max_looks:
+            return self._fall_back("the network did not settle within the looks allowed")
+        return self._move_to(self._next_target(self.reading))
+
+    def _settle(self, sharpness: float) -> Request:
+        """The belief is sure: accept, bracket, or fall back where contrast contradicts it."""
+        if self.settings.assumed:
+            return self._start_bracket()
+        sharpest, where = max((value, place) for place, value in self._seen)
+        if sharpness >= NO_WORSE * sharpest or self.settings.phase:
+            return self._finish("focused", "the belief is sure and contrast agrees")
+        refracting = abs(where - self._position) <= REFRACTION_DOF and self.surprise <= 0 and len(self._informative) > 1
+        if refracting and not self.settings.absorbing:
+            return self._finish("focused", "the belief is sure; a refracting specimen, sharpest beside its focus")
+        return self._fall_back("contrast disagrees with the network")
+
+    def _distinct(self) -> bool:
+        """Looks from different places, or one that is sure enough where nothing was assumed."""
+        if self.reading is not None and self.reading.within >= ONE_LOOK_CONFIDENCE and not self.settings.assumed:
+            return True
+        nearest = DISTINCT_SHARE * self.settings.tolerance
+        return any(abs(place - self._position) > nearest for place in self._informative)
+
+    def _next_target(self, reading: Reading) -> float:
+        """The most probable focus; where that is here, a step aside that a second look can judge from."""
+        s = self.settings
+        if abs(reading.target - self._position) > DISTINCT_SHARE * s.tolerance:
+            return reading.target
+        aside = self._position + 1.5 * s.tolerance
+        return aside if aside <= s.high else max(s.low, self._position - 1.5 * s.tolerance)
+
+    def _blank(self) -> Request:
+        """An uninformative frame: look to either side before the field is called empty."""
+        s = self.settings
+        if self._informative:
+            return self._fall_back("the view went blank on the way")
+        if self.looks == 1:
+            wanted = (self._start + PROBE_DOF, self._start - PROBE_DOF)
+            self._probes = [min(max(z, s.low), s.high) for z in wanted]
+        if self._probes:
+            return self._move_to(self._probes.pop(0))
+        return self._return("no_specimen", "nothing to focus on here or to either side", self._start)
+
+    def _start_bracket(self) -> Request:
+        s = self.settings
+        half = BRACKET_REACH * s.tolerance
+        low, high = max(s.low, self._position - half), min(s.high, self._position + half)
+        self._bracket = True
+        self._sweep = Sweep(low, high, BRACKET_STEP * s.tolerance, min(max(self._position, low), high))
+        return self._step(self._sweep)
+
+    def _fall_back(self, reason: str) -> Request:
+        s = self.settings
+        if not s.sweep:
+            return self._give_up(reason + ", and the sweep is switched off")
+        low, high = max(s.low, s.sweep_low), min(s.high, s.sweep_high)
+        self._bracket, self._method = False, "sweep"
+        self._sweep = Sweep(low, high, s.sweep_step, min(max(self._start, low), high), window=WINDOW_DOF)
+        return self._step(self._sweep)
+
+    def _step(self, sweep: Sweep) -> Request:
+        place = sweep.next_position()
+        if place is not None:
+            return self._to(State.STEPPING, Move(place))
+        peak = sweep.peak()
+        if peak.clear:
+            return self._to(State.CONFIRMING, Move(peak.position))
+        if self._bracket:
+            return self._fall_back("the neighbourhood does not confirm the network: " + peak.reason)
+        return self._give_up(peak.reason)
+
+    def _stepped(self, event: Arrived) -> Request:
+        self._travel(event.position)
+        return self._to(State.GLANCING, Glance())
+
+    def _glanced(self, event: Glanced) -> Request:
+        self._note(event.position, event.sharpness)
+        if self._sweep is None:
+            raise FocusError("focus loop: a glance without a sweep")
+        self._sweep.record(event.position, event.sharpness)
+        return self._step(self._sweep)
+
+    def _at_peak(self, event: Arrived) -> Request:
+        self._travel(event.position)
+        return self._to(State.CONFIRMING, Look())
+
+    def _confirmed(self, event: Seen) -> Request:
+        """A frame at the peak of a sweep: it must be as sharp as the peak was."""
+        sharpest = max(value for _, value in self._seen)
+        self._note(event.position, event.sharpness)
+        if event.log_likelihood is not None:
+            self.surprise = self.belief.see(event.position, event.log_likelihood, event.bin_centres)
+            self.reading = self._read()
+        if event.sharpness < 0.8 * sharpest:
+            return self._give_up("the peak of the sweep was not found again")
+        bracketed = "the belief is sure and the neighbourhood is less sharp"
+        return self._finish("focused", bracketed if self._bracket else "the sharpest place of a sweep")
+
+    def _give_up(self, reason: str) -> Request:
+        """Back to the sharpest place seen; where nothing was sharper, to the start."""
+        started = next((value for place, value in self._seen if place == self._start), -1.0)
+        sharpest, place = max((value, place) for place, value in self._seen)
+        return self._return("failed", reason, place if sharpest > started else self._start)
+
+    def _return(self, result: Literal["no_specimen", "failed"], reason: str, place: float) -> Request:
+        self._pending = self._outcome(result, reason)
+        return self._to(State.RETURNING, Move(place))
+
+    def _returned(self, event: Arrived) -> Request:
+        self._position = event.position
+        self.state = State.DONE
+        return self._pending
+
+    def _finish(self, result: Literal["focused", "failed"], reason: str) -> Request:
+        return self._to(State.DONE, self._outcome(result, reason))
+
+    def _outcome(self, result: Literal["focused", "no_specimen", "failed"], reason: str) -> Done:
+        reading = self.reading
+        confidence, defocus = (None, None) if reading is None else (reading.within, reading.defocus)
+        return Done(result, reason, self._method, confidence, defocus)
+
+    def _move_to(self, target: float) -> Request:
+        return self._to(State.MOVING, Move(min(max(target, self.settings.low), self.settings.high)))
+
+    def _travel(self, position: float) -> None:
+        distance = abs(position - self._position)
+        self.belief.move(math.hypot(self.settings.move_sigma, self.settings.move_sigma_share * distance))
+        self._position = position
+
+    def _read(self) -> Reading:
+        return self.belief.read(self._position, self.settings.tolerance, self.settings.low, self.settings.high)
+
+    def _note(self, position: float, sharpness: float) -> None:
+        self._position = position
+        self._seen.append((position, sharpness))
+
+    def _to(self, state: State, request: Request) -> Request:
+        self.state = state
+        return request
+
+
+_Handler = Callable[[Autofocus, Event], Request]
+_TABLE: dict[tuple[State, type[Event]], _Handler] = {
+    (State.READY, Begin): Autofocus._begin,
+    (State.LOOKING, Seen): Autofocus._looked,
+    (State.MOVING, Arrived): Autofocus._arrived,
+    (State.STEPPING, Arrived): Autofocus._stepped,
+    (State.GLANCING, Glanced): Autofocus._glanced,
+    (State.CONFIRMING, Arrived): Autofocus._at_peak,
+    (State.CONFIRMING, Seen): Autofocus._confirmed,
+    (State.RETURNING, Arrived): Autofocus._returned,
+}  # type: ignore[dict-item]

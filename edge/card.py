@@ -1,0 +1,128 @@
+"""The card: what a model file says about itself. JSON, appended to the .tflite as a zip, as TFLite Metadata does.
+
+A flatbuffer is read from its front and a zip from its back, so one file is both: every TFLite runtime loads it, and
+``unzip -p FILE card.json`` shows the card.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edge.errors import ModelError, one_line
+
+SCHEMA = 1
+CARD_NAME = "card.json"
+_LARGEST_CARD = 1 << 20
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Card(BaseModel):
+    """What must be known to use a model. Extra keys are kept out, so that a typing error cannot hide."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: int = Field(ge=1)
+    """Version of this layout; a newer one than `SCHEMA` is refused."""
+    name: str
+    """Name of the recipe."""
+    tile_px: int = Field(ge=16, le=1024)
+    """Width and height of the input."""
+    pixels_per_resolution: Positive
+    """Pixels per wavelength / NA that frames are resampled to."""
+    bin_centres: tuple[Finite, ...] = Field(min_length=3, max_length=1024)
+    """Centres of the defocus bins, rising; the outermost stand for "at least this far"."""
+    unit: Literal["dof", "um"]
+    """Unit of the bins."""
+    temperature: Positive
+    """Divides the logits before the softmax; fitted on held-out fields."""
+    tile_weight: float = Field(gt=0, le=1)
+    """Evidence of one tile of a frame of several: tiles of one frame err together."""
+    trained_on: str
+    """One sentence."""
+    trained_at: str
+    """Date, ISO 8601."""
+    recipe: dict[str, Any]
+    """The whole recipe, seed included."""
+    metrics: dict[str, dict[str, Finite]]
+    """Held-out figures: ``float`` and ``int8``, names as `parfocal evaluate` prints them."""
+    flatbuffer_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the bytes before the zip."""
+
+    @model_validator(mode="after")
+    def _bins_rise(self) -> Card:
+        if any(b <= a for a, b in zip(self.bin_centres, self.bin_centres[1:], strict=False)):
+            raise ValueError("bin_centres must rise")
+        return self
+
+
+def attach(flatbuffer: bytes, card: Card) -> bytes:
+    """The file's bytes: ``flatbuffer`` with ``card`` behind it. Raises ValueError when the card's hash is another."""
+    if hashlib.sha256(flatbuffer).hexdigest() != card.flatbuffer_sha256:
+        raise ValueError("the card's SHA-256 is not that of the flatbuffer")
+    tail = io.BytesIO()
+    with zipfile.ZipFile(tail, "w", zipfile.ZIP_STORED) as archive:
+        info = zipfile.ZipInfo(CARD_NAME, date_time=(1980, 1, 1, 0, 0, 0))
+        archive.writestr(info, card.model_dump_json(indent=1))
+    return flatbuffer + tail.getvalue()
+
+
+def read(path: Path) -> tuple[bytes, Card]:
+    """The flatbuffer and card of ``path``; raises ModelError with one line that says what is wrong."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such model file") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    if data[4:8] != b"TFL3":
+        raise ModelError(f"{path}: not a TFLite file (its identifier is missing)")
+    text, flatbuffer = _split(path, data)
+    card = _parse(path, text)
+    if hashlib.sha256(flatbuffer).hexdigest() != card.flatbuffer_sha256:
+        raise ModelError(f"{path}: damaged: the flatbuffer is not the one its card describes (SHA-256 differs)")
+    return flatbuffer, card
+
+
+def _split(path: Path, data: bytes) -> tuple[bytes, bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            info = archive.getinfo(CARD_NAME)
+            if info.file_size > _LARGEST_CARD:
+                raise ModelError(f"{path}: damaged: a card of {info.file_size} bytes, at most {_LARGEST_CARD} is allowed")
+            text = archive.read(info)
+            start = min(entry.header_offset for entry in archive.infolist())
+    except KeyError as error:
+        raise ModelError(f"{path}: a zip without {CARD_NAME} is appended; convert the run again") from error
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ModelError(f"{path}: no card: truncated, or not made by `parfocal convert`") from error
+    return text, data[:start]
+
+
+def _parse(path: Path, text: bytes) -> Card:
+    try:
+        return Card.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "card"
+        newer = _newer_schema(text)
+        if newer is not None:
+            raise ModelError(f"{path}: card of schema {newer}; this version reads up to {SCHEMA}: upgrade parfocal") from error
+        raise ModelError(f"{path}: card: {where}: {one_line(first['msg'])}") from error
+
+
+def _newer_schema(text: bytes) -> int | None:
+    import json
+
+    try:
+        version = json.loads(text).get("schema_version")
+    except (ValueError, AttributeError):
+        return None
+    return version if isinstance(version, int) and version > SCHEMA else None

@@ -1,0 +1,227 @@
+"""The thin loop: it carries out what `edge.autofocus` asks for with a camera, a stage and a model, and keeps a trace."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.autofocus import (
+    Arrived,
+    Autofocus,
+    Begin,
+    Cancelled,
+    Done,
+    Event,
+    Glance,
+    Glanced,
+    Look,
+    Move,
+    Request,
+    Seen,
+    Settings,
+)
+from edge.belief import KNOWN, UNKNOWN
+from edge.camera.base import Frame
+from edge.camera.replay import ReplayCamera
+from edge.config import Config
+from edge.model import Model
+from edge.rig import Rig
+from edge.sharpness import sharpness
+from firmware_iface.errors import MoveCancelled
+
+#: Where the focus can be, beyond the start, in dof: what a belief is spread over at the most.
+BELIEF_REACH_DOF = 100.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One frame of a run. ``image`` is the frame; ``belief`` ``(defocus_dof, probability)`` after it, or None."""
+
+    time_s: float
+    state: str
+    position_um: float
+    sharpness: float
+    tiles: int | None
+    within: float | None
+    surprise: float | None
+    true_defocus_um: float | None
+    image: NDArray[np.uint8]
+    belief: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+
+
+@dataclass
+class Trace:
+    """What happened in a run, frame by frame."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to; `as_dict` gives the keys of ``parfocal focus --json``."""
+
+    result: str
+    reason: str
+    method: str
+    captures: int
+    moves: int
+    travel_um: float
+    seconds: float
+    position_um: float
+    defocus_estimate_dof: float | None
+    confidence: float | None
+    sharpness_start: float
+    sharpness_end: float
+    true_defocus_um: float | None = None
+    true_defocus_dof: float | None = None
+    plane: int | None = None
+    plane_file: str | None = None
+    assumptions: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, without the keys that this rig cannot know."""
+        optional = ("true_defocus_um", "true_defocus_dof", "plane", "plane_file")
+        out = {k: v for k, v in vars(self).items() if not (k in optional and v is None)}
+        return {**out, "assumptions": list(self.assumptions)}
+
+
+class Microscope:
+    """A rig with a model. `focus` moves the stage; nothing else here does."""
+
+    def __init__(self, rig: Rig, model: Model, config: Config) -> None:
+        self.rig, self.model, self.config = rig, model, config
+        self.trace = Trace()
+
+    def settings(self) -> Settings:
+        """What a run from here may do, in depths of field."""
+        focus, optics, stage = self.config.focus, self.rig.optics, self.rig.stage
+        low, high = (optics.dof_from_um(um) for um in stage.reachable_um)
+        here = optics.dof_from_um(stage.position_um)
+        half = math.inf if focus.sweep_range_um is None else optics.dof_from_um(focus.sweep_range_um) / 2
+        return Settings(
+            low=max(low, min(here, high) - BELIEF_REACH_DOF),
+            high=min(high, max(here, low) + BELIEF_REACH_DOF),
+            tolerance=focus.tolerance_dof,
+            confidence=focus.confidence,
+            max_looks=focus.max_looks,
+            sweep=focus.sweep,
+            sweep_low=here - half,
+            sweep_high=here + half,
+            sweep_step=focus.sweep_step_dof,
+            assumed=self.rig.assumed,
+            absorbing=focus.specimen == "absorbing",
+            phase=focus.specimen == "phase",
+            gains=UNKNOWN if self.rig.assumed else KNOWN,
+        )
+
+    def focus(self, *, cancel: Callable[[], bool] | None = None) -> Result:
+        """Bring the specimen into focus. Moves the stage, blocks on the rig's clock, returns where it ended.
+
+        ``cancel()`` true stops the motor in mid-move and ends the run as failed. Errors of camera and motor pass through,
+        with the camera unlocked and the motor standing.
+        """
+        rig = self.rig
+        self.trace = Trace()
+        began_s, moves, travel = rig.clock.now_s(), rig.stage.moves, rig.stage.travel_steps
+        rig.camera.lock()
+        try:
+            self._take_up_slack(cancel)
+            loop = Autofocus(self.settings())
+            done = self._run(loop, cancel)
+            if done.result != "focused":
+                self._capture(loop, "end", infer=False)
+        finally:
+            rig.camera.unlock()
+        return self._result(done, rig.clock.now_s() - began_s, rig.stage.moves - moves, rig.stage.travel_steps - travel)
+
+    def _take_up_slack(self, cancel: Callable[[], bool] | None) -> None:
+        """Close the gap of the drive from the approach side, so that the first estimate is not off by the backlash."""
+        low, high = self.rig.stage.reachable_um
+        position = min(max(self.rig.stage.position_um, low), high)
+        self.rig.stage.move_to_um(position, cancel=cancel)
+
+    def _run(self, loop: Autofocus, cancel: Callable[[], bool] | None) -> Done:
+        request: Request = loop.send(Begin(self._position_dof()))
+        while not isinstance(request, Done):
+            if cancel is not None and cancel():
+                event: Event = Cancelled()
+            else:
+                try:
+                    event = self._carry_out(loop, request, cancel)
+                except MoveCancelled as stop:
+                    event = Cancelled(str(stop))
+            request = loop.send(event)
+            if isinstance(event, Seen):
+                self._annotate(loop)
+        return request
+
+    def _carry_out(self, loop: Autofocus, request: Request, cancel: Callable[[], bool] | None) -> Event:
+        match request:
+            case Move(to):
+                low, high = self.rig.stage.reachable_um
+                self.rig.stage.move_to_um(min(max(self.rig.optics.um_from_dof(to), low), high), cancel=cancel)
+                return Arrived(self._position_dof())
+            case Look():
+                return self._capture(loop, loop.state.value, infer=True)
+            case Glance():
+                seen = self._capture(loop, loop.state.value, infer=False)
+                return Glanced(seen.position, seen.sharpness)
+            case _:
+                raise AssertionError(request)
+
+    def _capture(self, loop: Autofocus, state: str, *, infer: bool) -> Seen:
+        """A frame exposed after the motion ended and the stage settled, its sharpness and, if asked for, its defocus."""
+        rig = self.rig
+        frame: Frame = rig.camera.capture(rig.clock.now_s())
+        measure = sharpness(frame.image, rig.optics.model_scale)
+        log_likelihood, tiles = None, None
+        if infer:
+            look = self.model.look(frame.image, rig.optics, most_tiles=self.config.model.tiles)
+            log_likelihood, tiles = look.log_likelihood, look.tiles
+        truth = None if rig.true_defocus_um is None else rig.true_defocus_um()
+        entry = Entry(rig.clock.now_s(), state, rig.stage.position_um, measure, tiles, None, None, truth, frame.image, None)
+        self.trace.entries.append(entry)
+        return Seen(self._position_dof(), measure, log_likelihood, self.model.bins_dof(rig.optics))
+
+    def _annotate(self, loop: Autofocus) -> None:
+        """Put what is believed after a look into the trace."""
+        if loop.reading is None:
+            return
+        last = self.trace.entries[-1]
+        histogram = loop.belief.defocus_histogram(self._position_dof())
+        self.trace.entries[-1] = replace(last, within=loop.reading.within, surprise=loop.surprise, belief=histogram)
+
+    def _position_dof(self) -> float:
+        return self.rig.optics.dof_from_um(self.rig.stage.position_um)
+
+    def _result(self, done: Done, seconds: float, moves: int, travel_steps: int) -> Result:
+        rig, entries = self.rig, self.trace.entries
+        truth = None if rig.true_defocus_um is None else rig.true_defocus_um()
+        replay = rig.camera if isinstance(rig.camera, ReplayCamera) else None
+        plane = None if replay is None else replay.plane
+        return Result(
+            result=done.result,
+            reason=done.reason,
+            method=done.method,
+            captures=len(entries),
+            moves=moves,
+            travel_um=travel_steps * rig.stage.um_per_step,
+            seconds=seconds,
+            position_um=rig.stage.position_um,
+            defocus_estimate_dof=done.defocus,
+            confidence=done.confidence,
+            sharpness_start=entries[0].sharpness if entries else math.nan,
+            sharpness_end=entries[-1].sharpness if entries else math.nan,
+            true_defocus_um=truth,
+            true_defocus_dof=None if truth is None else rig.optics.dof_from_um(truth),
+            plane=plane,
+            plane_file=None if replay is None or plane is None else replay.stack.files[plane],
+            assumptions=rig.assumptions,
+        )
+
+

@@ -1,0 +1,157 @@
+"""A defocus model: a .tflite with its card, run by whichever TFLite runtime this machine has.
+
+`load` → `Model`; ``model.look(frame, optics)`` → `Look`: log-probabilities over defocus bins for each informative tile.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge import card as cards
+from edge import tiles
+from edge.card import Card
+from edge.errors import ModelError, one_line
+from edge.optics import PIXELS_PER_RESOLUTION, Optics
+
+Float = NDArray[np.float32]
+
+#: Runtimes in order of preference: module, attribute that is the interpreter, package to install.
+RUNTIMES = (
+    ("ai_edge_litert.interpreter", "Interpreter"),
+    ("tflite_runtime.interpreter", "Interpreter"),
+    ("tensorflow.lite", "Interpreter"),
+)
+DEFAULT_PATH = Path(__file__).parent / "models" / "default.tflite"
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the model says of one frame.
+
+    ``log_likelihood``: ``(bins,)`` float64, the frame's tempered log-probabilities over the card's bins, normalised;
+    None when no tile was informative. ``bin_centres_dof``: ``(bins,)`` float64. ``tiles``: informative tiles used.
+    ``log_probabilities``: ``(tiles, bins)`` float64 of each tile. ``features``: ``(tiles, F)`` float32.
+    """
+
+    log_likelihood: NDArray[np.float64] | None
+    bin_centres_dof: NDArray[np.float64]
+    tiles: int
+    log_probabilities: NDArray[np.float64]
+    features: Float
+
+
+class Model:
+    """An int8 (or, for evaluation, float) .tflite with a card. Not thread-safe; holds one interpreter.
+
+    Raises ModelError when the interpreter refuses the flatbuffer or its tensors do not fit the card.
+    """
+
+    def __init__(self, flatbuffer: bytes, card: Card, *, name: str, runtime: str | None = None, threads: int = 1) -> None:
+        self.card, self.name = card, name
+        self.runtime, make = _runtime(runtime)
+        try:
+            self._interpreter = make(model_content=flatbuffer, num_threads=threads)
+            self._interpreter.allocate_tensors()
+            self._input = self._interpreter.get_input_details()[0]
+            outputs = self._interpreter.get_output_details()
+        except (ValueError, RuntimeError) as error:
+            raise ModelError(f"{name}: {self.runtime} cannot run it: {one_line(error)}") from error
+        bins = len(card.bin_centres)
+        wanted = [1, card.tile_px, card.tile_px, 3]
+        by_width = sorted(outputs, key=lambda d: int(d["shape"][-1]) != bins)
+        if list(self._input["shape"]) != wanted or not outputs or int(by_width[0]["shape"][-1]) != bins:
+            raise ModelError(f"{name}: the card promises input {wanted} and {bins} bins, the network has other shapes")
+        self._logits, self._features = by_width[0], by_width[1] if len(by_width) > 1 else None
+        self.bin_centres = np.asarray(card.bin_centres, np.float64)
+
+    def bins_dof(self, optics: Optics) -> NDArray[np.float64]:
+        """Bin centres in depths of field behind ``optics``, ``(bins,)`` float64."""
+        return self.bin_centres if self.card.unit == "dof" else self.bin_centres / optics.dof_um
+
+    def infer(self, pixels: Float) -> tuple[Float, Float]:
+        """Logits ``(N, bins)`` and features ``(N, F)`` float32 of tiles ``(N, S, S, 3)`` float32 in -1 to 1."""
+        logits, features = [], []
+        scale, zero = self._input["quantization"]
+        int8 = self._input["dtype"] is np.int8
+        data = tiles.quantize(pixels, scale, zero) if int8 else pixels
+        for tile in data:
+            self._interpreter.set_tensor(self._input["index"], tile[None])
+            self._interpreter.invoke()
+            logits.append(self._output(self._logits))
+            features.append(self._output(self._features) if self._features is not None else np.zeros(0, np.float32))
+        if not logits:
+            return np.zeros((0, len(self.bin_centres)), np.float32), np.zeros((0, 0), np.float32)
+        return np.stack(logits), np.stack(features)
+
+    def look(self, frame: NDArray[np.uint8], optics: Optics, *, most_tiles: int) -> Look:
+        """Cut ``frame`` ``(H, W, 3)`` uint8 RGB into tiles and read their defocus. Blocks for the inference."""
+        scale = optics.model_scale * self.card.pixels_per_resolution / PIXELS_PER_RESOLUTION
+        chosen = tiles.extract(frame, scale, size_px=self.card.tile_px, most=most_tiles)
+        logits, features = self.infer(chosen.pixels)
+        log_p = log_softmax(logits.astype(np.float64) / self.card.temperature)
+        joint = combine(log_p, self.card.tile_weight) if len(chosen) else None
+        return Look(joint, self.bins_dof(optics), len(chosen), log_p, features)
+
+    def _output(self, details: dict[str, Any]) -> Float:
+        value = np.array(self._interpreter.get_tensor(details["index"]))[0].ravel()
+        if details["dtype"] is np.int8:
+            scale, zero = details["quantization"]
+            return np.asarray((value.astype(np.float32) - zero) * scale, np.float32)
+        return value.astype(np.float32)
+
+
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Along the last axis, stable."""
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+def combine(log_p: NDArray[np.float64], tile_weight: float) -> NDArray[np.float64]:
+    """Log-probabilities of a frame ``(bins,)`` from those of its tiles ``(N, bins)``.
+
+    Tiles of one frame share their errors, so N of them weigh ``1 + (N - 1) * tile_weight``, not N.
+    """
+    count = len(log_p)
+    return log_softmax(log_p.mean(axis=0) * (1 + (count - 1) * tile_weight))
+
+
+def load(path: str | Path, *, runtime: str | None = None, threads: int = 1) -> Model:
+    """Open a model file, or the shipped one for ``default``; ``runtime`` a module of `RUNTIMES`, or the best here.
+
+    Raises ModelError with one line: missing, truncated or damaged file, card missing, newer or unfit, no runtime.
+    """
+    path = DEFAULT_PATH if str(path) == "default" else Path(path)
+    flatbuffer, card = cards.read(path)
+    return Model(flatbuffer, card, name=str(path), runtime=runtime, threads=threads)
+
+
+def available_runtimes() -> list[str]:
+    """Module names of `RUNTIMES` that import here, best first."""
+    found = []
+    for module, _ in RUNTIMES:
+        try:
+            importlib.import_module(module)
+        except ImportError:
+            continue
+        found.append(module)
+    return found
+
+
+def _runtime(wanted: str | None) -> tuple[str, Callable[..., Any]]:
+    for module, attribute in RUNTIMES:
+        if wanted not in (None, module):
+            continue
+        try:
+            return module, getattr(importlib.import_module(module), attribute)
+        except ImportError:
+            continue
+    raise ModelError(
+        f"no TFLite runtime{'' if wanted is None else ' ' + wanted} here: pip install ai-edge-litert (or tflite-runtime)"
+    )

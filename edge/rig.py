@@ -1,0 +1,185 @@
+"""A rig: camera, stage and clock that belong together, and what is known of them. Simulated, or a replayed z-stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from edge.camera.base import Camera
+from edge.camera.replay import ReplayCamera
+from edge.camera.simulated import SimulatedCamera
+from edge.config import Config
+from edge.errors import InputError
+from edge.optics import Optics, natural_pixel_um
+from edge.simulator.fields import open_field
+from edge.simulator.formation import Imaging
+from edge.simulator.sensor import Sensor
+from edge.simulator.specimens import Specimen, from_image, images_in, make, read_image
+from edge.zstack import ZStack
+from firmware_iface.clock import Clock, VirtualClock
+from firmware_iface.simulated import SimulatedAxis
+from firmware_iface.stage import Stage
+
+#: Width and height of simulated frames: three by three tiles.
+FRAME_PX = 384
+
+
+@dataclass(frozen=True)
+class Rig:
+    """``true_defocus_um()``: where truth is known, else None. ``assumed``: pitch or optics are guesses.
+    ``assumptions``: sentences for the user.
+
+    ``with rig:`` enables the motor; at the end, whatever happened, the motor is released and the camera closed.
+    """
+
+    name: str
+    clock: Clock
+    stage: Stage
+    camera: Camera
+    optics: Optics
+    true_defocus_um: Callable[[], float] | None
+    assumed: bool = False
+    assumptions: tuple[str, ...] = ()
+
+    def __enter__(self) -> Rig:
+        self.stage.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.camera.close()
+        finally:
+            self.stage.__exit__(kind, error, trace)
+
+
+def simulated_rig(
+    config: Config,
+    *,
+    start_defocus_um: float,
+    specimen: Specimen | None = None,
+    imaging: Imaging | None = None,
+    sensor: Sensor | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Rig:
+    """A microscope in virtual time whose stage stands at 0 µm, ``start_defocus_um`` past its focus.
+
+    ``specimen``, ``imaging``, ``sensor``: from ``config`` where not given. Nothing moves. Raises InputError for an unknown
+    specimen, or a focus that would lie outside the soft limits.
+    """
+    sim = config.simulator
+    objective = config.optics.optics().objective
+    optics = Optics(objective, natural_pixel_um(objective, config.optics.wavelength_um), config.optics.wavelength_um)
+    low, high = config.stage.limit_low_um, config.stage.limit_high_um
+    if not low <= -start_defocus_um <= high:
+        raise InputError(
+            f"start defocus {start_defocus_um:g} µm: the focus would lie outside the soft limits; "
+            f"{max(-high, -1e9):g} to {-low:g} µm is allowed"
+        )
+    chosen = specimen or named_specimen(sim.specimen, sim.seed)
+    chosen_imaging = imaging or Imaging(na_over_n=objective.na / objective.immersion_index)
+    field = open_field(chosen, chosen_imaging, progress=progress)
+    clock = VirtualClock()
+    axis = SimulatedAxis(
+        clock,
+        start_rate_steps_s=config.stage.start_rate_steps_s,
+        max_rate_steps_s=config.stage.max_rate_steps_s,
+        acceleration_steps_s2=config.stage.acceleration_steps_s2,
+        backlash_steps=sim.backlash_steps,
+        missed_step_probability=sim.missed_step_probability,
+        seed=sim.seed,
+    )
+    stage = _stage(config, axis, clock)
+
+    def defocus_um(t_s: float) -> float:
+        return start_defocus_um + axis.true_position_steps(t_s) * config.stage.um_per_step + sim.drift_um_s * t_s
+
+    camera = SimulatedCamera(
+        field,
+        sensor or Sensor(full_well_e=sim.full_well_e, read_noise_e=sim.read_noise_e),
+        clock,
+        lambda t_s: optics.dof_from_um(defocus_um(t_s)),
+        seed=sim.seed,
+        frame_period_s=config.camera.frame_period_s,
+        latency_frames=sim.latency_frames,
+    )
+    return Rig("simulated", clock, stage, camera, optics, lambda: defocus_um(clock.now_s()))
+
+
+def named_specimen(name: str, seed: int) -> Specimen:
+    """A procedural specimen by name, or one image (chosen by ``seed``) of a folder of sharp photographs."""
+    if Path(name).is_dir():
+        files = images_in(Path(name))
+        rng = np.random.default_rng(seed)
+        file = files[int(rng.integers(len(files)))]
+        return from_image(read_image(file), (FRAME_PX, FRAME_PX), rng, name=file.name)
+    return make(name, (FRAME_PX, FRAME_PX), seed)
+
+
+def replay_rig(config: Config, stack: ZStack, *, start_plane: int, step_assumed: bool) -> Rig:
+    """A recorded z-stack in virtual time; the stage has no backlash and its limits are the ends of the stack.
+
+    Raises InputError for a start plane outside the stack, or a stack of one plane.
+    """
+    if not 0 <= start_plane < len(stack):
+        raise InputError(f"start plane {start_plane}: the stack has planes 0 to {len(stack) - 1}")
+    low, high = stack.z_um[0], stack.z_um[-1]
+    if high <= low:
+        raise InputError(f"{stack.path}: all planes are at one z: nothing to focus through")
+    optics, assumptions = _stack_optics(config, stack)
+    clock = VirtualClock()
+    step = config.stage.um_per_step
+    # The stage counts from the start plane, so the first frame is that plane to the step.
+    start_um = stack.z_um[start_plane]
+    axis = SimulatedAxis(
+        clock,
+        start_rate_steps_s=config.stage.start_rate_steps_s,
+        max_rate_steps_s=config.stage.max_rate_steps_s,
+        acceleration_steps_s2=config.stage.acceleration_steps_s2,
+        backlash_steps=0,
+        vibration_amplitude_steps=0.0,
+        seed=config.simulator.seed,
+    )
+    limits = (round((low - start_um) / step), round((high - start_um) / step))
+    stage = Stage(axis, clock, um_per_step=step, limits_steps=limits, settle_s=config.stage.settle_s)
+
+    def z_um() -> float:
+        return start_um + axis.true_position_steps() * step
+
+    camera = ReplayCamera(stack, clock, z_um, frame_period_s=config.camera.frame_period_s)
+    focus_um = stack.focus_um
+    truth = None if focus_um is None else (lambda: z_um() - focus_um)
+    assumed = step_assumed or bool(assumptions)
+    return Rig("replay", clock, stage, camera, optics, truth, assumed, (*stack.assumptions, *assumptions))
+
+
+def _stack_optics(config: Config, stack: ZStack) -> tuple[Optics, tuple[str, ...]]:
+    """Optics of the stack; the config's stand in for what its `about.json` lacks, with a sentence for each."""
+    own = config.optics.optics()
+    said = []
+    objective, pixel_um = stack.objective, stack.pixel_um
+    if objective is None:
+        objective = own.objective
+        said.append(f"objective assumed {objective} (from the config)")
+    if pixel_um is None:
+        pixel_um = own.pixel_um
+        said.append(f"pixel assumed {pixel_um:.4g} µm (from the config)")
+    return Optics(objective, pixel_um, own.wavelength_um), tuple(said)
+
+
+def _stage(config: Config, axis: SimulatedAxis, clock: Clock) -> Stage:
+    section = config.stage
+    return Stage(
+        axis,
+        clock,
+        um_per_step=section.um_per_step,
+        limits_steps=section.limits_steps,
+        backlash_steps=section.backlash_steps,
+        approach=section.approach_sign,
+        settle_s=section.settle_s,
+    )

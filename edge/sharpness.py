@@ -1,0 +1,45 @@
+"""Focus measures. Higher is sharper; all are independent of exposure, and blind to what noise alone would give."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.tiles import Frame, background_of, noise_sigma, resample
+
+Float = NDArray[np.float32]
+
+_SIGMA_PX = 1.2
+_SMALLEST_PX = 16
+
+
+def light(frame: Frame, scale: float = 1.0) -> Float:
+    """Luminance over background, ``(h, w)`` float32, of ``frame`` ``(H, W, 3)`` uint8 resampled by ``scale``."""
+    image = resample(frame, scale, _SMALLEST_PX)
+    return np.asarray((image / np.maximum(background_of(image), 1.0)).mean(axis=2), np.float32)
+
+
+def sharpness(frame: Frame, scale: float = 1.0) -> float:
+    """Energy of the Laplacian of Gaussian (sigma 1.2 px at the model's sampling), less that of white noise; 0 or more.
+
+    Of fifteen measures of Santos et al. (J. Microscopy 188, 1997) second-derivative energies peak narrowest, and the
+    finest band peaks nearest focus also for specimens that refract, where coarser contrast peaks beside it.
+    """
+    import cv2
+
+    relative = light(frame, scale)
+    laplacian = cv2.Laplacian(cv2.GaussianBlur(relative, (0, 0), _SIGMA_PX), cv2.CV_32F)
+    # A Laplacian of Gaussian of sigma s keeps 1 / (2 pi s^6) of the variance of white noise.
+    noise = noise_sigma(relative) ** 2 / (2 * math.pi * _SIGMA_PX**6)
+    return max(0.0, float(np.square(laplacian).mean()) - noise)
+
+
+def tenengrad(frame: Frame, scale: float = 1.0) -> float:
+    """Mean squared Sobel gradient (Krotkov 1988): broader than `sharpness`, it still falls far from focus."""
+    import cv2
+
+    relative = cv2.GaussianBlur(light(frame, scale), (0, 0), 1.0)
+    dx, dy = (cv2.Sobel(relative, cv2.CV_32F, a, b, scale=1 / 8) for a, b in ((1, 0), (0, 1)))
+    return float(np.mean(dx * dx + dy * dy))

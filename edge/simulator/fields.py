@@ -1,0 +1,139 @@
+"""Dense focus stacks of one field, computed once, cached on disk, read back by memory map.
+
+The key is a hash of everything that decides the pixels, so a stale stack cannot be picked up. A stack is written under a
+name of its own and renamed when whole: two writers do the same work twice, and either result is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.files import atomic_write_bytes
+from edge.simulator.formation import ImageFormer, Imaging, points_needed, source_points
+from edge.simulator.specimens import Specimen
+
+Float = NDArray[np.float32]
+
+#: Raised when the same inputs would give other pixels.
+FORMAT = 1
+#: Stored value of the empty field; intensities up to 65535 / LEVEL fit.
+LEVEL = 12000.0
+#: The cache is kept below this many bytes; the stacks used longest ago go first.
+CACHE_BYTES = 4 << 30
+
+
+def plane_grid() -> NDArray[np.float64]:
+    """Defoci of the planes in dof: every 0.25 to 3, every 0.5 to 8, every 1 to 16."""
+    near, middle, far = np.arange(0, 3, 0.25), np.arange(3, 8, 0.5), np.arange(8, 16.1, 1.0)
+    half = np.concatenate([near, middle, far])
+    return np.concatenate([-half[:0:-1], half])
+
+
+@dataclass(frozen=True)
+class Field:
+    """``planes`` ``(Z, H, W, 3)`` uint16 (memory map), linear, `LEVEL` for the empty field; ``defocus_dof`` ``(Z,)``."""
+
+    planes: NDArray[np.uint16]
+    defocus_dof: NDArray[np.float64]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return int(self.planes.shape[1]), int(self.planes.shape[2])
+
+    def at(self, defocus_dof: float) -> Float:
+        """``(H, W, 3)`` float32 linear intensity, interpolated; beyond the outermost planes those are shown."""
+        grid = self.defocus_dof
+        d = float(np.clip(defocus_dof, grid[0], grid[-1]))
+        k = int(np.clip(np.searchsorted(grid, d) - 1, 0, len(grid) - 2))
+        share = np.float32((d - grid[k]) / (grid[k + 1] - grid[k]))
+        out = self.planes[k] * ((1 - share) * np.float32(1 / LEVEL))
+        out += self.planes[k + 1] * (share * np.float32(1 / LEVEL))
+        return np.asarray(out, np.float32)
+
+
+def cache_folder() -> Path:
+    """``$PARFOCAL_CACHE``, else ``parfocal`` in the user's cache folder."""
+    own = os.environ.get("PARFOCAL_CACHE")
+    if own:
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "parfocal"
+
+
+def open_field(
+    specimen: Specimen, imaging: Imaging, *, folder: Path | None = None, progress: Callable[[float], None] | None = None
+) -> Field:
+    """The dense stack of ``specimen``: from the cache, or computed (seconds) and put there.
+
+    ``progress`` is called with the share done while computing. Without a writable cache folder the stack stays in memory.
+    """
+    grid = plane_grid()
+    path = (folder or cache_folder()) / f"field-{_key(specimen, imaging, grid)}.npy"
+    shape = (len(grid), *specimen.shape, 3)
+    found = _read(path, shape)
+    if found is not None:
+        return Field(found, grid)
+    planes = _compute(specimen, imaging, grid, progress)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        header = np.lib.format.header_data_from_array_1_0(planes)
+        import io
+
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, header)
+        atomic_write_bytes(path, head.getvalue() + planes.tobytes())
+        _prune(path.parent, keep=path)
+    return Field(planes, grid)
+
+
+def _key(specimen: Specimen, imaging: Imaging, grid: NDArray[np.float64]) -> str:
+    digest = hashlib.sha256(json.dumps([FORMAT, LEVEL, specimen.shape, asdict(imaging)]).encode())
+    for array in (specimen.od, specimen.phase_rad, specimen.upper_share, grid):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint16] | None:
+    try:
+        planes = np.load(path, mmap_mode="r", allow_pickle=False)
+        os.utime(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return planes if planes.shape == shape and planes.dtype == np.uint16 else None
+
+
+def _compute(
+    specimen: Specimen, imaging: Imaging, grid: NDArray[np.float64], progress: Callable[[float], None] | None
+) -> NDArray[np.uint16]:
+    former = ImageFormer(specimen, imaging)
+    out = np.zeros((len(grid), *specimen.shape, 3), np.uint16)
+    done = 0
+    # Planes that need about as many source points share them, and so the work on the pupils.
+    for low, high in ((0.0, 3.0), (3.0, 8.0), (8.0, float("inf"))):
+        chosen = np.flatnonzero((np.abs(grid) >= low) & (np.abs(grid) < high))
+        points = source_points(imaging, points_needed(imaging, float(np.abs(grid[chosen]).max())))
+        for part in np.array_split(chosen, max(1, len(chosen) // 8)):
+            images = former.images([float(d) for d in grid[part]], points)
+            out[part] = np.clip(images * LEVEL + 0.5, 0, 65535).astype(np.uint16)
+            done += len(part)
+            if progress is not None:
+                progress(done / len(grid))
+    return out
+
+
+def _prune(folder: Path, keep: Path) -> None:
+    stacks = sorted(folder.glob("field-*.npy"), key=lambda p: p.stat().st_mtime, reverse=True)
+    total = 0
+    for path in stacks:
+        total += path.stat().st_size
+        if total > CACHE_BYTES and path != keep:
+            path.unlink(missing_ok=True)

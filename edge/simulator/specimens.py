@@ -1,0 +1,307 @@
+"""Specimens to look at: optical density and phase of stained tissue, blood films, sparse debris, an empty
+field, and any sharp photograph.
+
+The drawn ones are periodic, as the Fourier transform of the simulator wants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from edge.errors import InputError
+
+Float = NDArray[np.float32]
+
+#: Optical density per unit of stain in red, green, blue (Ruifrok & Johnston 2001, rounded; Giemsa by eye).
+HAEMATOXYLIN = (0.65, 0.70, 0.29)
+EOSIN = (0.07, 0.99, 0.11)
+HAEMOGLOBIN = (0.10, 0.45, 0.62)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """What light goes through.
+
+    ``od``: ``(3, H, W)`` float32 optical density (natural logarithm) in red, green, blue, 0 or more.
+    ``phase_rad``: ``(H, W)`` float32 phase delay at 0.55 µm. ``upper_share``: ``(H, W)`` float32, 0 to 1, the
+    share of the material in the upper of two layers. ``name``: for traces. ``blank``: nothing to focus on.
+    """
+
+    name: str
+    od: Float
+    phase_rad: Float
+    upper_share: Float
+    blank: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.phase_rad.shape[0], self.phase_rad.shape[1]
+
+
+def make(name: str, shape: tuple[int, int], seed: int) -> Specimen:
+    """The specimen ``name`` (a key of `SPECIMENS`) at ``shape`` pixels; the same seed gives the same field.
+
+    Raises InputError for an unknown name.
+    """
+    if name not in SPECIMENS:
+        raise InputError(
+            f"specimen {name!r}: allowed are {', '.join(SPECIMENS)}, or a folder of sharp images"
+        )
+    kind = list(SPECIMENS).index(name)
+    return SPECIMENS[name](shape, np.random.default_rng((seed, kind)))
+
+
+def stained_tissue(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
+    """Haematoxylin and eosin: a fibrous pink matrix with holes, and nuclei with chromatin texture."""
+    fibres = _noise(
+        shape, rng, 2.2 + rng.uniform(0, 0.8), stretch=rng.uniform(1, 4), angle=rng.uniform(0, math.pi)
+    )
+    patches = _noise(shape, rng, 3.4)
+    eosin = np.clip(0.42 + 0.28 * fibres, 0, None) * _soft_step(patches + rng.uniform(0.2, 1.4), 0.15)
+    chromatin = np.clip(1 + 0.55 * _noise(shape, rng, 1.4), 0.15, None)
+    cells = _draw_cells(
+        shape, rng, count=_per_area(shape, rng.uniform(4, 22)), radius=(6, 14), elongation=0.6
+    )
+    nuclei = cells * chromatin * rng.uniform(0.7, 1.3)
+    od = _dye(HAEMATOXYLIN, nuclei, rng) + _dye(EOSIN, eosin * rng.uniform(0.5, 1.1), rng)
+    phase = rng.uniform(0.1, 0.9) * (0.6 * eosin + nuclei + 0.15 * _noise(shape, rng, 2.0))
+    return _specimen("tissue", od, phase, rng)
+
+
+def blood_film(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
+    """Red cells with central pallor and refracting rims, platelets, and now and then a stained white cell."""
+    radius = rng.uniform(11, 30)
+    count = round(rng.uniform(0.12, 0.5) * shape[0] * shape[1] / (math.pi * radius**2))
+    thickness = np.zeros(shape, np.float32)
+    for _ in range(max(count, 2)):
+        y, x, r = rng.uniform(0, shape[0]), rng.uniform(0, shape[1]), radius * rng.normal(1, 0.09)
+        pallor, pallor_size = rng.uniform(0.1, 0.85), rng.uniform(0.35, 0.6)
+        _stamp(thickness, y, x, r, rng, partial(_pale_disc, pallor=pallor, pallor_size=pallor_size))
+    platelets = _draw_cells(shape, rng, _per_area(shape, rng.uniform(0, 3)), (2, 4), 0.3)
+    white = _draw_cells(shape, rng, int(rng.random() < 0.4), (radius * 1.0, radius * 1.5), 0.4)
+    white *= np.clip(1 + 0.4 * _noise(shape, rng, 1.6), 0.2, None)
+    grain = 1 + 0.06 * _noise(shape, rng, 1.2)
+    od = _dye(HAEMOGLOBIN, thickness * grain * rng.uniform(0.4, 1.0), rng)
+    od += _dye(HAEMATOXYLIN, white + 0.7 * platelets, rng)
+    phase = rng.uniform(0.4, 2.2) * thickness + 0.6 * white + 0.4 * platelets
+    return _specimen("blood", od, phase, rng)
+
+
+def sparse_debris(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
+    """A nearly empty smear: dark specks, clear refracting grains, a fibre or two."""
+    specks = _draw_cells(shape, rng, _per_area(shape, rng.uniform(2, 8)), (1.5, 6), 0.6)
+    grains = _draw_cells(shape, rng, _per_area(shape, rng.uniform(1, 6)), (2, 10), 0.5)
+    fibre = np.zeros(shape, np.float32)
+    for _ in range(int(rng.integers(0, 3))):
+        fibre += _fibre(shape, rng)
+    od = _dye((0.7, 0.7, 0.7), specks * rng.uniform(0.6, 1.6), rng)
+    od += _dye(EOSIN, 0.4 * grains + 0.5 * fibre, rng)
+    phase = rng.uniform(0.3, 1.6) * (grains + 0.4 * specks + 0.5 * fibre)
+    return _specimen("debris", od, phase, rng)
+
+
+def empty_field(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
+    """Nothing but mounting medium: the answer must be "no specimen"."""
+    flat = np.zeros(shape, np.float32)
+    return Specimen("empty", np.zeros((3, *shape), np.float32), flat, flat + np.float32(0.5), blank=True)
+
+
+SPECIMENS: dict[str, Callable[[tuple[int, int], np.random.Generator], Specimen]] = {
+    "tissue": stained_tissue,
+    "blood": blood_film,
+    "debris": sparse_debris,
+    "empty": empty_field,
+}
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Sharp images below ``folder``, sorted by path. Raises InputError when there is none."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder of sharp images")
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not files:
+        raise InputError(f"{folder}: no image ({', '.join(IMAGE_SUFFIXES)}) in it")
+    return files
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """``(H, W, 3)`` uint8 RGB of a PNG, JPEG, BMP or TIFF (OME-TIFF too, where tifffile is installed).
+
+    Raises InputError naming the file when it cannot be read.
+    """
+    import cv2
+
+    data: Any = None
+    if path.suffix.lower() in (".tif", ".tiff"):
+        try:
+            import tifffile
+
+            data = _colours_last(tifffile.imread(path))
+        except (ImportError, ValueError, OSError):
+            data = None
+    if data is None:
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+        if bgr is None:
+            raise InputError(f"{path}: not a readable image (for a compressed TIFF install parfocal[train])")
+        data = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return np.ascontiguousarray(data)
+
+
+def _colours_last(data: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """``(H, W, 3)`` of what a TIFF holds, or None where that is not one 8-bit picture in colour."""
+    if data.dtype != np.uint8 or data.ndim != 3:
+        return None
+    if data.shape[2] in (3, 4):
+        return np.asarray(data[..., :3])
+    return np.moveaxis(data[:3], 0, 2) if data.shape[0] in (3, 4) else None
+
+
+def from_image(
+    image: NDArray[np.uint8],
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    name: str = "image",
+    shrink: float | None = None,
+) -> Specimen:
+    """A sharp photograph ``(H, W, 3)`` uint8 RGB as a specimen at ``shape`` pixels.
+
+    Optical density is ``-ln(I / background)`` with the 98th percentile of each channel as background. A
+    photograph carries its own microscope's blur, which would read as defocus, so it is first shrunk by
+    ``shrink`` (2 to 4 where not given; less where little would be left). Phase follows density (a stained
+    structure is denser and refracts more). Borders (scale bars) are cut; what is smaller than ``shape`` is
+    mirrored up to it.
+    """
+    import cv2
+
+    height, width = image.shape[:2]
+    factor = float(rng.uniform(2.0, 4.0)) if shrink is None else shrink
+    factor = min(factor, max(1.0, min(height, width) / 96))
+    margin_y, margin_x = height // 12, width // 12
+    inner = image[margin_y : height - margin_y, margin_x : width - margin_x].astype(np.float32) + 1
+    size = round(inner.shape[1] / factor), round(inner.shape[0] / factor)
+    small = cv2.resize(inner, size, interpolation=cv2.INTER_AREA)
+    background = np.percentile(small.reshape(-1, 3), 98, axis=0)
+    density = np.clip(-np.log(small / background), 0, 2.5).astype(np.float32)
+    density = _crop_or_mirror(density, shape, rng)
+    if rng.random() < 0.5:
+        density = density[::-1]
+    od = np.ascontiguousarray(np.moveaxis(density, 2, 0)) * np.float32(rng.uniform(0.6, 1.3))
+    phase = od.mean(axis=0) * rng.uniform(0.1, 2.0) + 0.1 * rng.uniform(0, 1) * _noise(shape, rng, 2.0)
+    return _specimen(name, od, phase, rng)
+
+
+def _crop_or_mirror(density: Float, shape: tuple[int, int], rng: np.random.Generator) -> Float:
+    pads = [(0, max(0, want - have)) for want, have in zip(shape, density.shape[:2], strict=True)]
+    density = np.pad(density, [*pads, (0, 0)], mode="symmetric")
+    y = int(rng.integers(0, density.shape[0] - shape[0] + 1))
+    x = int(rng.integers(0, density.shape[1] - shape[1] + 1))
+    return density[y : y + shape[0], x : x + shape[1]]
+
+
+def _specimen(name: str, od: Float, phase: Float, rng: np.random.Generator) -> Specimen:
+    share = _soft_step(_noise(phase.shape, rng, 3.0), 0.4)
+    od = np.asarray(np.clip(od, 0, 3), np.float32)
+    return Specimen(name, od, phase.astype(np.float32), share.astype(np.float32))
+
+
+def _dye(stain: tuple[float, float, float], amount: Float, rng: np.random.Generator) -> Float:
+    colour = np.clip(np.asarray(stain) * rng.normal(1, 0.2, 3), 0.02, None).astype(np.float32)
+    return np.asarray(colour[:, None, None] * np.clip(amount, 0, None)[None], np.float32)
+
+
+def _per_area(shape: tuple[int, int], per_128_px_square: float) -> int:
+    return max(1, round(per_128_px_square * shape[0] * shape[1] / 128**2))
+
+
+def _noise(
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    exponent: float,
+    stretch: float = 1.0,
+    angle: float = 0.0,
+) -> Float:
+    """Periodic noise with amplitude spectrum ``f ** -(exponent / 2)``, zero mean and unit variance."""
+    fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]
+    u, v = fx * math.cos(angle) + fy * math.sin(angle), -fx * math.sin(angle) + fy * math.cos(angle)
+    radius = np.sqrt((u * stretch) ** 2 + v**2 + (1.0 / max(shape)) ** 2)
+    spectrum = fft.rfft2(rng.standard_normal(shape).astype(np.float32)) * radius ** (-exponent / 2)
+    spectrum[0, 0] = 0
+    out = fft.irfft2(spectrum, s=shape)
+    return np.asarray(out / out.std(), np.float32)
+
+
+def _soft_step(x: Float, width: float) -> Float:
+    return np.asarray(1 / (1 + np.exp(-np.clip(x / width, -30, 30))), np.float32)
+
+
+def _disc(q: Float, height: float = 1.0) -> Float:
+    """A disc of radius 1 with an edge about a tenth of it wide."""
+    return np.asarray(height * _soft_step(1 - q, 0.035), np.float32)
+
+
+def _pale_disc(q: Float, pallor: float, pallor_size: float) -> Float:
+    """A disc that is thinner in the middle by ``pallor``, its share of the thickness."""
+    return np.asarray(_disc(q) * (1 - pallor * np.exp(-((q / pallor_size) ** 2) * 2)), np.float32)
+
+
+def _stamp(
+    out: Float,
+    y: float,
+    x: float,
+    radius: float,
+    rng: np.random.Generator,
+    profile: Callable[[Float], Float],
+    elongation: float = 0.12,
+) -> None:
+    """Add ``profile(r / radius)`` of a slightly wobbly ellipse at (y, x) to ``out``; the edges wrap."""
+    height, width = out.shape
+    reach = min(math.ceil(radius * (1.4 + elongation)) + 2, height // 2 - 1, width // 2 - 1)
+    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
+    dy, dx = dy - np.float32(y % 1), dx - np.float32(x % 1)
+    angle, axis = rng.uniform(0, math.pi), 1 + elongation * rng.uniform(0, 1)
+    u, v = dx * math.cos(angle) + dy * math.sin(angle), -dx * math.sin(angle) + dy * math.cos(angle)
+    theta = np.arctan2(v, u)
+    wobble = 1 + sum(rng.normal(0, 0.03) * np.cos(k * theta + rng.uniform(0, 6.28)) for k in (2, 3, 4, 5))
+    q = (np.hypot(u / axis, v * axis) / (radius * wobble)).astype(np.float32)
+    rows = (int(y) + np.arange(-reach, reach + 1)) % height
+    cols = (int(x) + np.arange(-reach, reach + 1)) % width
+    out[np.ix_(rows, cols)] += profile(q)
+
+
+def _draw_cells(
+    shape: tuple[int, int],
+    rng: np.random.Generator,
+    count: int,
+    radius: tuple[float, float],
+    elongation: float,
+) -> Float:
+    out = np.zeros(shape, np.float32)
+    for _ in range(count):
+        depth = rng.uniform(0.5, 1.2)
+        y, x, r = rng.uniform(0, shape[0]), rng.uniform(0, shape[1]), rng.uniform(*radius)
+        _stamp(out, y, x, r, rng, partial(_disc, height=depth), elongation)
+    return out
+
+
+def _fibre(shape: tuple[int, int], rng: np.random.Generator) -> Float:
+    """A curved thread across the field: the distance to a sine, as a soft band."""
+    yy, xx = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    across, along = shape
+    if rng.random() < 0.5:
+        yy, xx = xx, yy
+        along, across = shape
+    wave = across * (rng.uniform(0.2, 0.8) + 0.12 * np.sin(2 * math.pi * (xx / along + rng.uniform())))
+    width = rng.uniform(1.0, 3.0)
+    band = (np.abs(yy - wave) < width).astype(np.float32)
+    return np.asarray(ndimage.gaussian_filter(band, 0.7), np.float32)

@@ -1,0 +1,61 @@
+"""Packaging of Parfocal: four literal top-level packages, no TensorFlow on a device."""
+
+from setuptools import find_packages, setup
+
+PLOT = ["matplotlib>=3.6"]
+TRAIN = [
+    "tensorflow-cpu>=2.16; platform_system == 'Linux' and platform_machine == 'x86_64'",
+    "tensorflow>=2.16; platform_system != 'Linux' or platform_machine != 'x86_64'",
+    "tifffile>=2023.2",
+    "imagecodecs>=2023.1",
+    *PLOT,
+]
+TEST = [
+    "pytest>=8",
+    "pytest-cov>=5",
+    "pytest-timeout>=2.3",
+    "hypothesis>=6.100",
+    "import-linter>=2.1",
+    "mypy>=1.15",
+    # What `ruff format` likes changes from one minor release to the next.
+    "ruff>=0.17,<0.18",
+    *PLOT,
+]
+
+setup(
+    name="parfocal",
+    version="0.1.0",
+    description="Microscope autofocus: looks once, knows how far and which way, moves once, proves it.",
+    license="Apache-2.0",
+    # Never a bare find_packages(): it would ship the tests.
+    packages=find_packages(
+        include=[
+            "edge",
+            "edge.*",
+            "train",
+            "train.*",
+            "convert",
+            "convert.*",
+            "firmware_iface",
+            "firmware_iface.*",
+        ]
+    ),
+    package_dir={"": "."},
+    package_data={"edge": ["models/*.tflite", "*.toml", "web/*"], "train": ["recipes/*.toml"]},
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "numpy>=1.24",
+        "scipy>=1.10",
+        "opencv-python-headless>=4.6",
+        "pydantic>=2.6",
+        "rich>=13",
+        "tomli>=2; python_version < '3.11'",
+    ],
+    extras_require={
+        "device": ["ai-edge-litert>=1.0"],
+        "plot": PLOT,
+        "train": TRAIN,
+        "test": TEST,
+    },
+    entry_points={"console_scripts": ["parfocal = edge.cli:main"]},
+)

@@ -1,0 +1,1 @@
+"""The desktop side: data, networks and fitting. Nothing on the device imports it."""
