@@ -47,7 +47,7 @@ setup(
         "numpy>=1.24",
         "scipy>=1.10",
         "opencv-python-headless>=4.6",
-        "pydantic>=2.6",
+        "pydantic>=2.7",
         "rich>=13",
         "tomli>=2; python_version < '3.11'",
     ],

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import InputError
+from edge.errors import InputError, one_line
+
+# What Keras lets through from zipfile, h5py and its own reading of the configuration.
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    EOFError,
+    ImportError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def load_keras(run: Path) -> Any:
@@ -24,21 +39,24 @@ def load_keras(run: Path) -> Any:
         raise InputError(f"{run}: no model.keras in it; is it a folder that `parfocal train` wrote?")
     try:
         return keras.saving.load_model(path, compile=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a readable Keras model: {str(error).splitlines()[0]}") from error
+    except _UNREADABLE as error:
+        raise InputError(f"{path}: not a readable Keras model: {one_line(error)}") from error
 
 
 def to_tflite(model: Any, calibration: NDArray[np.int8] | None) -> bytes:
-    """The flatbuffer of ``model`` for one tile: int8 calibrated on ``calibration`` ``(N, S, S, 3)`` int8, or float32."""
+    """The flatbuffer of ``model`` for one tile, in int8, or in float32 where ``calibration`` is None.
+
+    ``calibration``: ``(N, S, S, 3)`` int8 tiles, 127 is 1.0, whose activations set the scales. Takes a
+    minute.
+    """
     import tensorflow as tf
 
-    shape = (1, *model.input_shape[1:])
-
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])  # type: ignore[misc]
     def serve(tile: Any) -> Any:
         return model(tile, training=False)
 
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([serve.get_concrete_function()], model)
+    tile = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
+    concrete = tf.function(serve, input_signature=[tile]).get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
     if calibration is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: _representative(calibration)
@@ -60,6 +78,5 @@ def _representative(calibration: NDArray[np.int8]) -> Iterator[list[NDArray[np.f
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """The converter talks on stdout and stderr."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield

@@ -2,25 +2,28 @@
 
 Theory of operation
 -------------------
-All positions are stage positions in depths of field. The caller carries out the request that each event returns:
+All positions are stage positions in depths of field. The caller carries out the request that each event
+returns:
 
-    READY ──Begin──► LOOKING ──Seen──► sure and proved? ──────────────────────────► DONE focused
-                       ▲  ▲               │ not yet: Move ──► MOVING ──Arrived──┐
-                       │  └───────────────┼────────────────────────────────────┘
-                       │                  │ too many looks, or contrast disagrees
-                       │                  ▼
-                       │               STEPPING ──Arrived──► GLANCING ──Glanced──► next place, or the peak
-                       │                  ▲                      │
-                       │                  └──────────────────────┤
-                       │                                         ▼
-                       └── the estimate was bracketed     CONFIRMING ──Arrived, Seen──► DONE focused
-                                                                 │
-    nothing helped, or an empty field: RETURNING ──Arrived──► DONE failed / no specimen
+    READY ──Begin──► LOOKING ──Seen──► sure and proved? ──────────────────────► DONE focused
+                        ▲                  │ not yet
+                        └──Arrived──────MOVING
+                                           │ too many looks, contrast disagrees, or an estimate to bracket
+                                           ▼
+                                       STEPPING ──Arrived──► GLANCING ──Glanced──► the next place: STEPPING
+                                                                 │ or the peak
+                                                                 ▼
+                                                            APPROACHING ──Arrived──► CONFIRMING
+                                                                                         │ Seen
+                                                                                         ▼
+    nothing helped, or an empty field: RETURNING ──Arrived──► DONE no specimen or failed, or DONE focused
+    Cancelled, from anywhere but DONE: DONE failed
 
-*Proved* is: the belief has the confidence asked for within the tolerance, on at least two looks from different places
-(one, when it is very sure and pitch and optics are known), and contrast agrees: no look was sharper, or the sharper one
-was so near that a refracting specimen explains it (its contrast is lowest in focus and peaks to both sides) and the last
-look said just what was expected. Where pitch or optics were assumed, the estimate is bracketed by a short sweep instead.
+*Proved* is: the belief has the confidence asked for within the tolerance, on at least two looks from
+different places (one, when it is very sure and pitch and optics are known), and contrast agrees: no look
+was sharper, or the sharper one was so near that a refracting specimen explains it (its contrast is lowest
+in focus and peaks to both sides) and the last look said just what was expected. Where pitch or optics were
+assumed, the estimate is bracketed by a short sweep instead.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from edge.belief import KNOWN, Array, Belief, Gains, Reading
 from edge.errors import FocusError
@@ -51,6 +54,9 @@ WINDOW_DOF = 12.0
 BRACKET_REACH, BRACKET_STEP = 1.5, 0.5
 
 
+Outcome = Literal["focused", "no_specimen", "failed"]
+
+
 class State(enum.Enum):
     """Where a run stands; see the drawing above."""
 
@@ -59,6 +65,7 @@ class State(enum.Enum):
     MOVING = "moving"
     STEPPING = "stepping"
     GLANCING = "glancing"
+    APPROACHING = "approaching"
     CONFIRMING = "confirming"
     RETURNING = "returning"
     DONE = "done"
@@ -73,7 +80,7 @@ class Begin:
 
 @dataclass(frozen=True)
 class Seen:
-    """A frame at ``position``: its ``sharpness``, and log-probabilities over ``bin_centres`` or None for a blank frame."""
+    """A frame at ``position``; ``log_likelihood``: of all ``bin_centres`` (dof), None for a blank frame."""
 
     position: float
     sharpness: float
@@ -98,9 +105,10 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Cancelled:
-    """Somebody stopped the run; the stage stands where it stands."""
+    """Somebody stopped the run; the stage stands at ``position``, None: where it stood before."""
 
     reason: str = "stopped"
+    position: float | None = None
 
 
 Event = Begin | Seen | Glanced | Arrived | Cancelled
@@ -125,9 +133,11 @@ class Move:
 
 @dataclass(frozen=True)
 class Done:
-    """The run is over. ``confidence``: mass within tolerance; ``defocus``: the belief's mean, both None without a look."""
+    """The run is over, where the stage stands. ``confidence``: mass within tolerance there; ``defocus``: the
+    belief's mean there, in dof; both None when no look was informative.
+    """
 
-    result: Literal["focused", "no_specimen", "failed"]
+    result: Outcome
     reason: str
     method: Literal["network", "sweep"]
     confidence: float | None
@@ -141,9 +151,11 @@ Request = Look | Glance | Move | Done
 class Settings:
     """What a run may do. Positions and lengths in depths of field.
 
-    ``low``, ``high``: where the stage may be sent. ``focus_low``, ``focus_high``: where the focus can be (default: the
-    same). ``assumed``: pitch or optics are guesses: believe in other gains, and bracket. ``absorbing``: contrast is
-    highest in focus for sure. ``phase``: it is not. Neither: the loop notices.
+    ``low``, ``high``: where the stage may be sent, and where the focus can be. ``sweep_low``, ``sweep_high``:
+    the part of that which a sweep searches. ``move_sigma``, ``move_sigma_share``: uncertainty of a motion,
+    and what each dof travelled adds to it. ``assumed``: pitch or optics are guesses: believe in other gains,
+    and bracket. ``absorbing``: contrast is highest in focus for sure. ``phase``: it is not. Neither: the
+    loop notices.
     """
 
     low: float
@@ -165,11 +177,19 @@ class Settings:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise ValueError(f"limits {self.low} to {self.high}: a finite range that rises is needed")
+        if not max(self.low, self.sweep_low) <= min(self.high, self.sweep_high):
+            raise ValueError(f"sweep from {self.sweep_low} to {self.sweep_high}: outside the limits")
+        if not (
+            self.tolerance > 0 and self.sweep_step > 0 and 0 < self.confidence < 1 and self.max_looks > 0
+        ):
+            raise ValueError(
+                "tolerance, sweep step and looks above 0 and a confidence between 0 and 1 are allowed"
+            )
 
 
 @dataclass
 class Autofocus:
-    """One run. ``send(event)`` returns the next request; an illegal event raises FocusError and changes nothing."""
+    """One run. ``send(event)`` gives the next request; an illegal one raises FocusError, changing nothing."""
 
     settings: Settings
     state: State = State.READY
@@ -187,11 +207,13 @@ class Autofocus:
         self._sweep: Sweep | None = None
         self._bracket = False
         self._method: Literal["network", "sweep"] = "network"
-        self._pending = Done("failed", "not run", "network", None, None)
+        self._pending: tuple[Outcome, str] = ("failed", "not run")
 
     def send(self, event: Event) -> Request:
         """Take ``event`` in and say what to do next."""
         if isinstance(event, Cancelled) and self.state is not State.DONE:
+            if event.position is not None:
+                self._travel(event.position)
             return self._finish("failed", event.reason)
         handler = _TABLE.get((self.state, type(event)))
         if handler is None:
@@ -209,7 +231,9 @@ class Autofocus:
     def _begin(self, event: Begin) -> Request:
         s = self.settings
         if not s.low <= event.position <= s.high:
-            raise FocusError(f"focus loop: start {event.position:.3f} dof is outside {s.low:.3f} to {s.high:.3f}")
+            raise FocusError(
+                f"focus loop: start {event.position:.3f} dof is outside {s.low:.3f} to {s.high:.3f}"
+            )
         self._start = self._position = event.position
         return self._to(State.LOOKING, Look())
 
@@ -238,14 +262,24 @@ class Autofocus:
         sharpest, where = max((value, place) for place, value in self._seen)
         if sharpness >= NO_WORSE * sharpest or self.settings.phase:
             return self._finish("focused", "the belief is sure and contrast agrees")
-        refracting = abs(where - self._position) <= REFRACTION_DOF and self.surprise <= 0 and len(self._informative) > 1
+        refracting = (
+            abs(where - self._position) <= REFRACTION_DOF
+            and self.surprise <= 0
+            and len(self._informative) > 1
+        )
         if refracting and not self.settings.absorbing:
-            return self._finish("focused", "the belief is sure; a refracting specimen, sharpest beside its focus")
+            return self._finish(
+                "focused", "the belief is sure; a refracting specimen, sharpest beside its focus"
+            )
         return self._fall_back("contrast disagrees with the network")
 
     def _distinct(self) -> bool:
         """Looks from different places, or one that is sure enough where nothing was assumed."""
-        if self.reading is not None and self.reading.within >= ONE_LOOK_CONFIDENCE and not self.settings.assumed:
+        if (
+            self.reading is not None
+            and self.reading.within >= ONE_LOOK_CONFIDENCE
+            and not self.settings.assumed
+        ):
             return True
         nearest = DISTINCT_SHARE * self.settings.tolerance
         return any(abs(place - self._position) > nearest for place in self._informative)
@@ -260,12 +294,11 @@ class Autofocus:
 
     def _blank(self) -> Request:
         """An uninformative frame: look to either side before the field is called empty."""
-        s = self.settings
         if self._informative:
             return self._fall_back("the view went blank on the way")
         if self.looks == 1:
             wanted = (self._start + PROBE_DOF, self._start - PROBE_DOF)
-            self._probes = [min(max(z, s.low), s.high) for z in wanted]
+            self._probes = [z for z in map(self._allowed, wanted) if z != self._start]
         if self._probes:
             return self._move_to(self._probes.pop(0))
         return self._return("no_specimen", "nothing to focus on here or to either side", self._start)
@@ -290,10 +323,10 @@ class Autofocus:
     def _step(self, sweep: Sweep) -> Request:
         place = sweep.next_position()
         if place is not None:
-            return self._to(State.STEPPING, Move(place))
+            return self._to(State.STEPPING, Move(self._allowed(place)))
         peak = sweep.peak()
         if peak.clear:
-            return self._to(State.CONFIRMING, Move(peak.position))
+            return self._to(State.APPROACHING, Move(self._allowed(peak.position)))
         if self._bracket:
             return self._fall_back("the neighbourhood does not confirm the network: " + peak.reason)
         return self._give_up(peak.reason)
@@ -321,35 +354,40 @@ class Autofocus:
             self.surprise = self.belief.see(event.position, event.log_likelihood, event.bin_centres)
             self.reading = self._read()
         if event.sharpness < 0.8 * sharpest:
+            if self._bracket:
+                return self._fall_back("contrast disagrees with the network")
             return self._give_up("the peak of the sweep was not found again")
         bracketed = "the belief is sure and the neighbourhood is less sharp"
         return self._finish("focused", bracketed if self._bracket else "the sharpest place of a sweep")
 
     def _give_up(self, reason: str) -> Request:
         """Back to the sharpest place seen; where nothing was sharper, to the start."""
-        started = next((value for place, value in self._seen if place == self._start), -1.0)
+        _, started = self._seen[0]
         sharpest, place = max((value, place) for place, value in self._seen)
         return self._return("failed", reason, place if sharpest > started else self._start)
 
-    def _return(self, result: Literal["no_specimen", "failed"], reason: str, place: float) -> Request:
-        self._pending = self._outcome(result, reason)
-        return self._to(State.RETURNING, Move(place))
+    def _return(self, result: Outcome, reason: str, place: float) -> Request:
+        self._pending = (result, reason)
+        return self._to(State.RETURNING, Move(self._allowed(place)))
 
     def _returned(self, event: Arrived) -> Request:
-        self._position = event.position
-        self.state = State.DONE
-        return self._pending
+        self._travel(event.position)
+        return self._finish(*self._pending)
 
-    def _finish(self, result: Literal["focused", "failed"], reason: str) -> Request:
-        return self._to(State.DONE, self._outcome(result, reason))
-
-    def _outcome(self, result: Literal["focused", "no_specimen", "failed"], reason: str) -> Done:
-        reading = self.reading
-        confidence, defocus = (None, None) if reading is None else (reading.within, reading.defocus)
-        return Done(result, reason, self._method, confidence, defocus)
+    def _finish(self, result: Outcome, reason: str) -> Request:
+        """Done, with what is believed here: the last look may have been elsewhere."""
+        if self.reading is None:
+            return self._to(State.DONE, Done(result, reason, self._method, None, None))
+        self.reading = self._read()
+        done = Done(result, reason, self._method, self.reading.within, self.reading.defocus)
+        return self._to(State.DONE, done)
 
     def _move_to(self, target: float) -> Request:
-        return self._to(State.MOVING, Move(min(max(target, self.settings.low), self.settings.high)))
+        return self._to(State.MOVING, Move(self._allowed(target)))
+
+    def _allowed(self, target: float) -> float:
+        """Within the limits: where the stage really stood was rounded to its steps."""
+        return min(max(target, self.settings.low), self.settings.high)
 
     def _travel(self, position: float) -> None:
         distance = abs(position - self._position)
@@ -357,7 +395,9 @@ class Autofocus:
         self._position = position
 
     def _read(self) -> Reading:
-        return self.belief.read(self._position, self.settings.tolerance, self.settings.low, self.settings.high)
+        return self.belief.read(
+            self._position, self.settings.tolerance, self.settings.low, self.settings.high
+        )
 
     def _note(self, position: float, sharpness: float) -> None:
         self._position = position
@@ -368,14 +408,13 @@ class Autofocus:
         return request
 
 
-_Handler = Callable[[Autofocus, Event], Request]
-_TABLE: dict[tuple[State, type[Event]], _Handler] = {
+_TABLE: dict[tuple[State, type[Event]], Callable[[Autofocus, Any], Request]] = {
     (State.READY, Begin): Autofocus._begin,
     (State.LOOKING, Seen): Autofocus._looked,
     (State.MOVING, Arrived): Autofocus._arrived,
     (State.STEPPING, Arrived): Autofocus._stepped,
     (State.GLANCING, Glanced): Autofocus._glanced,
-    (State.CONFIRMING, Arrived): Autofocus._at_peak,
+    (State.APPROACHING, Arrived): Autofocus._at_peak,
     (State.CONFIRMING, Seen): Autofocus._confirmed,
     (State.RETURNING, Arrived): Autofocus._returned,
-}  # type: ignore[dict-item]
+}

@@ -2,15 +2,15 @@
 
 Theory of operation
 -------------------
-The unknown is the focal position ``p`` on the stage, in depths of field; signed defocus at the stage position ``z`` is
-``x = z - p``. Kept over ``p``, a motion shifts the histogram of ``x`` exactly, with nothing lost at its ends, and what
-is left of a motion is its uncertainty: a blur.
+The unknown is the focal position ``p`` on the stage, in depths of field; signed defocus at the stage
+position ``z`` is ``x = z - p``. Kept over ``p``, a motion shifts the histogram of ``x`` exactly, with nothing
+lost at its ends, and what is left of a motion is its uncertainty: a blur.
 
-What a frame says is a likelihood over bins of defocus. It may lie in a systematic way: a stage whose pitch is not known
-makes defocus look ``g`` times as large as it is, a stage (or camera) the other way round has a negative ``g``, and once in
-a while a frame says nothing true at all. So the belief is joint over ``p`` and a few gains ``g``, and every likelihood
-is mixed with a little of a uniform one. A second look after a known motion then tells the gains apart: with the right
-one both looks point at one ``p``::
+What a frame says is a likelihood over bins of defocus. It may lie in a systematic way: a stage whose pitch
+is not known makes defocus look ``g`` times as large as it is, a stage (or camera) the other way round has a
+negative ``g``, and once in a while a frame says nothing true at all. So the belief is joint over ``p`` and
+a few gains ``g``, and every likelihood is mixed with a little of a uniform one. A second look after a known
+motion then tells the gains apart: with the right one both looks point at one ``p``::
 
         look 1 at z1                       look 2 at z2
     g=1  ----|---p?---------------------------|----p?--      two places: unlikely
@@ -38,7 +38,7 @@ _MOST_CELLS = 2001
 
 @dataclass(frozen=True)
 class Gains:
-    """Hypotheses on how the network's defocus relates to the stage's: values (not 0) and their prior weights."""
+    """Hypotheses on how the network's defocus relates to the stage's: values (not 0) and prior weights."""
 
     values: tuple[float, ...]
     weights: tuple[float, ...]
@@ -55,7 +55,7 @@ KNOWN = Gains((1.0, 0.7, 1.4, -1.0), (0.91, 0.03, 0.03, 0.03))
 #: Nothing is known of the pitch, little of the direction, as with a z-stack that came without micrometres.
 UNKNOWN = Gains(
     (0.25, 0.4, 0.63, 1.0, 1.6, 2.5, 4.0, -0.25, -0.4, -0.63, -1.0, -1.6, -2.5, -4.0),
-    (0.07, 0.08, 0.1, 0.2, 0.1, 0.08, 0.07) + (0.03, 0.04, 0.05, 0.06, 0.05, 0.04, 0.03),
+    (0.07, 0.08, 0.1, 0.2, 0.1, 0.08, 0.07, 0.03, 0.04, 0.05, 0.06, 0.05, 0.04, 0.03),
 )
 
 
@@ -63,9 +63,10 @@ UNKNOWN = Gains(
 class Reading:
     """What the belief says at one stage position; all in depths of field of the network.
 
-    ``defocus``: mean. ``sigma``: standard deviation. ``within``: mass within the tolerance. ``target``: the stage position
-    with the most mass within tolerance of focus. ``target_within``: that mass. ``second``: mass at the best place
-    elsewhere, for "could be +5 or -5". ``outermost``: mass in the network's end bins, for "at least this far".
+    ``defocus``: mean. ``sigma``: standard deviation. ``within``: mass within the tolerance. ``target``: the
+    stage position with the most mass within tolerance of focus. ``target_within``: that mass. ``second``:
+    mass at the best place elsewhere, for "could be +5 or -5". ``outermost``: mass in the network's end
+    bins, for "at least this far".
     """
 
     defocus: float
@@ -78,7 +79,7 @@ class Reading:
 
 
 class Belief:
-    """Probability over focal position and gain; immutable towards the caller: `see` and `move` change it in place.
+    """Probability over focal position and gain; `see` and `move` change it in place, `read` never does.
 
     ``low``, ``high``: where the focus can be, in dof of stage travel; ``low < high`` or ValueError.
     """
@@ -99,11 +100,18 @@ class Belief:
         return float(self.places[1] - self.places[0])
 
     def see(self, position: float, log_likelihood: Array, bin_centres: Array) -> float:
-        """Take in one frame at stage ``position`` (dof): log-probabilities ``(bins,)`` over rising ``bin_centres`` (dof).
+        """Take in one frame at stage ``position`` (dof): log-probabilities ``(bins,)`` over rising
+        ``bin_centres`` (dof).
 
-        Defocus beyond the outermost bins counts as those bins. Returns the surprise: the log of how much less likely
-        the frame was than under a belief that knew nothing, above 0 when it contradicts what was believed.
+        Defocus beyond the outermost bins counts as those bins. Returns the surprise: the log of how much
+        less likely the belief made this frame than one chance in as many as there are bins; above 0 when it
+        contradicts what was believed. Raises ValueError, and changes nothing, unless every log-probability
+        is a number (or -inf) with a bin of its own.
         """
+        if log_likelihood.shape != bin_centres.shape or not math.isfinite(log_likelihood.max()):
+            raise ValueError(
+                f"a likelihood {log_likelihood.shape} of {bin_centres.shape} bins with numbers is needed"
+            )
         p = np.exp(log_likelihood - log_likelihood.max())
         p = (1 - OUTLIER_SHARE) * p / p.sum() + OUTLIER_SHARE / len(p)
         likelihood = np.interp(self._defocus(position), bin_centres, p)
@@ -114,7 +122,9 @@ class Belief:
         return -math.log(evidence * len(p))
 
     def move(self, sigma: float) -> None:
-        """A motion (or a wait) ended; ``sigma`` is its uncertainty in dof, 0 or more. Blurs, with mirrors at the ends."""
+        """A motion (or a wait) ended with an uncertainty of ``sigma`` dof, 0 or more: a blur, mirrored at the
+        ends.
+        """
         if not (math.isfinite(sigma) and sigma >= 0):
             raise ValueError(f"sigma = {sigma}: 0 or more is allowed")
         reach = math.ceil(4 * sigma / self.step)
@@ -131,31 +141,40 @@ class Belief:
         defocus = self._defocus(position)
         mean = float((self.mass * defocus).sum())
         sigma = math.sqrt(max(0.0, float((self.mass * (defocus - mean) ** 2).sum())))
+        outermost = float((self.mass * ((defocus <= self._ends[0]) | (defocus >= self._ends[1]))).sum())
         reach = self.around(tolerance)
+        # Where all that is known is "at least this far", go where the next look says most.
+        seen_from = (
+            reach if outermost < 0.5 else self.around(max(tolerance, min(-self._ends[0], self._ends[1])))
+        )
         allowed = (self.places >= low - 1e-9) & (self.places <= high + 1e-9)
         if not allowed.any():
             allowed = np.abs(self.places - min(max(position, low), high)) <= self.step
-        best = int(np.argmax(np.where(allowed, reach, -1.0)))
+        best = self._nearest_best(np.where(allowed, seen_from, -1.0), position)
         elsewhere = np.abs(self.places - self.places[best]) > 3 * tolerance
         return Reading(
             defocus=mean,
             sigma=sigma,
-            within=float((self.mass * (np.abs(defocus) <= tolerance)).sum()),
+            within=float(self._near(np.array([position]), tolerance)[0]),
             target=self._centre(best, tolerance, low, high),
             target_within=float(reach[best]),
             second=float(reach[elsewhere].max()) if elsewhere.any() else 0.0,
-            outermost=float((self.mass * ((defocus <= self._ends[0]) | (defocus >= self._ends[1]))).sum()),
+            outermost=outermost,
         )
 
     def around(self, tolerance: float) -> Array:
-        """For each place ``(cells,)``: the mass within ``tolerance`` dof (as the network counts them) of it."""
-        out = np.zeros(len(self.places))
-        cumulative = np.concatenate([np.zeros((len(self.gains), 1)), np.cumsum(self.mass, axis=1)], axis=1)
-        cells = np.arange(len(self.places))
-        for gain, total in zip(self.gains, cumulative, strict=True):
-            half = int(tolerance / abs(gain) / self.step + 1e-9)
-            out += total[np.minimum(cells + half + 1, len(cells))] - total[np.maximum(cells - half, 0)]
-        return out
+        """For each place, ``(cells,)``: the mass within ``tolerance`` dof (of the network) of it."""
+        return self._near(self.places, tolerance)
+
+    def _near(self, places: Array, tolerance: float) -> Array:
+        """The same for any ``places`` ``(N,)``; a cell that lies partly within counts in part."""
+        out = np.zeros(len(places))
+        edges = np.append(self.places - self.step / 2, self.places[-1] + self.step / 2)
+        for gain, row in zip(self.gains, self.mass, strict=True):
+            below = np.append(0.0, np.cumsum(row))
+            half = tolerance / abs(float(gain))
+            out += np.interp(places + half, edges, below) - np.interp(places - half, edges, below)
+        return np.clip(out, 0.0, 1.0)
 
     def gain(self) -> float:
         """The most probable gain."""
@@ -168,10 +187,19 @@ class Belief:
     def _defocus(self, position: float) -> Array:
         return self.gains[:, None] * (position - self.places)[None, :]
 
+    def _nearest_best(self, score: Array, position: float) -> int:
+        """The cell of the highest score; of a flat top the one nearest ``position``, not the luck of rounding."""
+        top = np.flatnonzero(score >= score.max() - 1e-6)
+        return int(top[np.argmin(np.abs(self.places[top] - position))])
+
     def _centre(self, best: int, tolerance: float, low: float, high: float) -> float:
         """The mean place of the mass about ``best``: finer than the grid, and central in a flat top."""
         gain = self.gains[int(np.argmax(self.mass[:, best]))]
         near = np.abs(self.places - self.places[best]) <= max(tolerance / abs(gain), self.step)
         weight = self.mass[:, near].sum(axis=0)
-        mean = float((weight * self.places[near]).sum() / weight.sum()) if weight.sum() > 0 else float(self.places[best])
+        mean = (
+            float((weight * self.places[near]).sum() / weight.sum())
+            if weight.sum() > 0
+            else float(self.places[best])
+        )
         return min(max(mean, low), high)

@@ -1,14 +1,17 @@
-"""The card: what a model file says about itself. JSON, appended to the .tflite as a zip, as TFLite Metadata does.
+"""The card: what a model file says about itself, in JSON, appended to the .tflite as TFLite Metadata is.
 
-A flatbuffer is read from its front and a zip from its back, so one file is both: every TFLite runtime loads it, and
-``unzip -p FILE card.json`` shows the card.
+A flatbuffer is read from its front and a zip from its back, so one file is both: every TFLite runtime loads
+it, and ``unzip -p FILE card.json`` shows the card.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
+import json
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -64,7 +67,7 @@ class Card(BaseModel):
 
 
 def attach(flatbuffer: bytes, card: Card) -> bytes:
-    """The file's bytes: ``flatbuffer`` with ``card`` behind it. Raises ValueError when the card's hash is another."""
+    """The file's bytes: ``flatbuffer``, ``card`` behind it. Raises ValueError for a card of another one."""
     if hashlib.sha256(flatbuffer).hexdigest() != card.flatbuffer_sha256:
         raise ValueError("the card's SHA-256 is not that of the flatbuffer")
     tail = io.BytesIO()
@@ -87,42 +90,63 @@ def read(path: Path) -> tuple[bytes, Card]:
     text, flatbuffer = _split(path, data)
     card = _parse(path, text)
     if hashlib.sha256(flatbuffer).hexdigest() != card.flatbuffer_sha256:
-        raise ModelError(f"{path}: damaged: the flatbuffer is not the one its card describes (SHA-256 differs)")
+        raise ModelError(
+            f"{path}: damaged: the flatbuffer is not the one its card describes (SHA-256 differs)"
+        )
     return flatbuffer, card
 
 
 def _split(path: Path, data: bytes) -> tuple[bytes, bytes]:
+    """The card's text and the bytes before the zip."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             info = archive.getinfo(CARD_NAME)
-            if info.file_size > _LARGEST_CARD:
-                raise ModelError(f"{path}: damaged: a card of {info.file_size} bytes, at most {_LARGEST_CARD} is allowed")
-            text = archive.read(info)
+            fits = info.file_size <= _LARGEST_CARD
+            text = _unpacked(archive, info) if fits else b""
             start = min(entry.header_offset for entry in archive.infolist())
     except KeyError as error:
         raise ModelError(f"{path}: a zip without {CARD_NAME} is appended; convert the run again") from error
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        ValueError,
+        OSError,
+        EOFError,
+        RuntimeError,
+    ) as error:
         raise ModelError(f"{path}: no card: truncated, or not made by `parfocal convert`") from error
+    if not fits:
+        raise ModelError(
+            f"{path}: damaged: a card of {info.file_size} bytes, at most {_LARGEST_CARD} is allowed"
+        )
     return text, data[:start]
 
 
+def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    # The other methods have errors of their own, and modules that a small Python may lack.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile(f"compression method {info.compress_type}")
+    return archive.read(info)
+
+
 def _parse(path: Path, text: bytes) -> Card:
+    newer = _newer_schema(text)
+    if newer is not None:
+        raise ModelError(
+            f"{path}: card of schema {newer}; this version reads up to {SCHEMA}: upgrade parfocal"
+        )
     try:
         return Card.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "card"
-        newer = _newer_schema(text)
-        if newer is not None:
-            raise ModelError(f"{path}: card of schema {newer}; this version reads up to {SCHEMA}: upgrade parfocal") from error
         raise ModelError(f"{path}: card: {where}: {one_line(first['msg'])}") from error
 
 
 def _newer_schema(text: bytes) -> int | None:
-    import json
-
     try:
         version = json.loads(text).get("schema_version")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return None
     return version if isinstance(version, int) and version > SCHEMA else None

@@ -1,4 +1,4 @@
-"""The thin loop: it carries out what `edge.autofocus` asks for with a camera, a stage and a model, and keeps a trace."""
+"""The thin loop: carries out with camera, stage and model what `edge.autofocus` asks for; keeps a trace."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from firmware_iface.errors import MoveCancelled
 BELIEF_REACH_DOF = 100.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
-    """One frame of a run. ``image`` is the frame; ``belief`` ``(defocus_dof, probability)`` after it, or None."""
+    """One frame of a run: the ``image``, the ``belief`` after it ``(defocus_dof, probability)`` or None."""
 
     time_s: float
     state: str
@@ -122,30 +122,35 @@ class Microscope:
     def focus(self, *, cancel: Callable[[], bool] | None = None) -> Result:
         """Bring the specimen into focus. Moves the stage, blocks on the rig's clock, returns where it ended.
 
-        ``cancel()`` true stops the motor in mid-move and ends the run as failed. Errors of camera and motor pass through,
-        with the camera unlocked and the motor standing.
+        ``cancel()`` true stops the motor in mid-move and ends the run as failed. Errors of camera and motor
+        pass through, with the camera unlocked and the motor standing.
         """
         rig = self.rig
         self.trace = Trace()
         began_s, moves, travel = rig.clock.now_s(), rig.stage.moves, rig.stage.travel_steps
-        rig.camera.lock()
         try:
-            self._take_up_slack(cancel)
-            loop = Autofocus(self.settings())
-            done = self._run(loop, cancel)
+            rig.camera.lock()
+            done = self._run(cancel)
             if done.result != "focused":
-                self._capture(loop, "end", infer=False)
+                self._capture("end", infer=False)
         finally:
             rig.camera.unlock()
-        return self._result(done, rig.clock.now_s() - began_s, rig.stage.moves - moves, rig.stage.travel_steps - travel)
+        return self._result(
+            done, rig.clock.now_s() - began_s, rig.stage.moves - moves, rig.stage.travel_steps - travel
+        )
 
     def _take_up_slack(self, cancel: Callable[[], bool] | None) -> None:
-        """Close the gap of the drive from the approach side, so that the first estimate is not off by the backlash."""
+        """Close the gap of the drive, so that the first estimate is not off by the backlash."""
         low, high = self.rig.stage.reachable_um
         position = min(max(self.rig.stage.position_um, low), high)
         self.rig.stage.move_to_um(position, cancel=cancel)
 
-    def _run(self, loop: Autofocus, cancel: Callable[[], bool] | None) -> Done:
+    def _run(self, cancel: Callable[[], bool] | None) -> Done:
+        try:
+            self._take_up_slack(cancel)
+        except MoveCancelled as stop:
+            return Done("failed", str(stop), "network", None, None)
+        loop = Autofocus(self.settings())
         request: Request = loop.send(Begin(self._position_dof()))
         while not isinstance(request, Done):
             if cancel is not None and cancel():
@@ -154,9 +159,9 @@ class Microscope:
                 try:
                     event = self._carry_out(loop, request, cancel)
                 except MoveCancelled as stop:
-                    event = Cancelled(str(stop))
+                    event = Cancelled(str(stop), self._position_dof())
             request = loop.send(event)
-            if isinstance(event, Seen):
+            if isinstance(event, Seen) and event.log_likelihood is not None:
                 self._annotate(loop)
         return request
 
@@ -167,24 +172,36 @@ class Microscope:
                 self.rig.stage.move_to_um(min(max(self.rig.optics.um_from_dof(to), low), high), cancel=cancel)
                 return Arrived(self._position_dof())
             case Look():
-                return self._capture(loop, loop.state.value, infer=True)
+                return self._capture(loop.state.value, infer=True)
             case Glance():
-                seen = self._capture(loop, loop.state.value, infer=False)
+                seen = self._capture(loop.state.value, infer=False)
                 return Glanced(seen.position, seen.sharpness)
             case _:
                 raise AssertionError(request)
 
-    def _capture(self, loop: Autofocus, state: str, *, infer: bool) -> Seen:
-        """A frame exposed after the motion ended and the stage settled, its sharpness and, if asked for, its defocus."""
+    def _capture(self, state: str, *, infer: bool) -> Seen:
+        """A frame exposed after the stage has settled, its sharpness and, if asked for, its defocus."""
         rig = self.rig
         frame: Frame = rig.camera.capture(rig.clock.now_s())
-        measure = sharpness(frame.image, rig.optics.model_scale)
+        # A guessed sampling could throw the finest detail away, and the finest is what peaks nearest focus.
+        measure = sharpness(frame.image, 1.0 if rig.assumed else rig.optics.model_scale)
         log_likelihood, tiles = None, None
         if infer:
             look = self.model.look(frame.image, rig.optics, most_tiles=self.config.model.tiles)
             log_likelihood, tiles = look.log_likelihood, look.tiles
         truth = None if rig.true_defocus_um is None else rig.true_defocus_um()
-        entry = Entry(rig.clock.now_s(), state, rig.stage.position_um, measure, tiles, None, None, truth, frame.image, None)
+        entry = Entry(
+            rig.clock.now_s(),
+            state,
+            rig.stage.position_um,
+            measure,
+            tiles,
+            None,
+            None,
+            truth,
+            frame.image,
+            None,
+        )
         self.trace.entries.append(entry)
         return Seen(self._position_dof(), measure, log_likelihood, self.model.bins_dof(rig.optics))
 
@@ -194,7 +211,9 @@ class Microscope:
             return
         last = self.trace.entries[-1]
         histogram = loop.belief.defocus_histogram(self._position_dof())
-        self.trace.entries[-1] = replace(last, within=loop.reading.within, surprise=loop.surprise, belief=histogram)
+        self.trace.entries[-1] = replace(
+            last, within=loop.reading.within, surprise=loop.surprise, belief=histogram
+        )
 
     def _position_dof(self) -> float:
         return self.rig.optics.dof_from_um(self.rig.stage.position_um)
@@ -223,5 +242,3 @@ class Microscope:
             plane_file=None if replay is None or plane is None else replay.stack.files[plane],
             assumptions=rig.assumptions,
         )
-
-

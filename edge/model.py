@@ -1,6 +1,7 @@
 """A defocus model: a .tflite with its card, run by whichever TFLite runtime this machine has.
 
-`load` → `Model`; ``model.look(frame, optics)`` → `Look`: log-probabilities over defocus bins for each informative tile.
+`load` → `Model`; ``model.look(frame, optics)`` → `Look`: log-probabilities over defocus bins for each
+informative tile.
 """
 
 from __future__ import annotations
@@ -35,9 +36,10 @@ DEFAULT_PATH = Path(__file__).parent / "models" / "default.tflite"
 class Look:
     """What the model says of one frame.
 
-    ``log_likelihood``: ``(bins,)`` float64, the frame's tempered log-probabilities over the card's bins, normalised;
-    None when no tile was informative. ``bin_centres_dof``: ``(bins,)`` float64. ``tiles``: informative tiles used.
-    ``log_probabilities``: ``(tiles, bins)`` float64 of each tile. ``features``: ``(tiles, F)`` float32.
+    ``log_likelihood``: ``(bins,)`` float64, the frame's tempered log-probabilities over the card's bins,
+    normalised; None when no tile was informative. ``bin_centres_dof``: ``(bins,)`` float64. ``tiles``:
+    informative tiles used. ``log_probabilities``: ``(tiles, bins)`` float64 of each tile. ``features``:
+    ``(tiles, F)`` float32.
     """
 
     log_likelihood: NDArray[np.float64] | None
@@ -53,7 +55,9 @@ class Model:
     Raises ModelError when the interpreter refuses the flatbuffer or its tensors do not fit the card.
     """
 
-    def __init__(self, flatbuffer: bytes, card: Card, *, name: str, runtime: str | None = None, threads: int = 1) -> None:
+    def __init__(
+        self, flatbuffer: bytes, card: Card, *, name: str, runtime: str | None = None, threads: int = 1
+    ) -> None:
         self.card, self.name = card, name
         self.runtime, make = _runtime(runtime)
         try:
@@ -65,9 +69,13 @@ class Model:
             raise ModelError(f"{name}: {self.runtime} cannot run it: {one_line(error)}") from error
         bins = len(card.bin_centres)
         wanted = [1, card.tile_px, card.tile_px, 3]
-        by_width = sorted(outputs, key=lambda d: int(d["shape"][-1]) != bins)
-        if list(self._input["shape"]) != wanted or not outputs or int(by_width[0]["shape"][-1]) != bins:
-            raise ModelError(f"{name}: the card promises input {wanted} and {bins} bins, the network has other shapes")
+        by_width = sorted(outputs, key=lambda d: list(d["shape"]) != [1, bins])
+        if list(self._input["shape"]) != wanted or not outputs or list(by_width[0]["shape"]) != [1, bins]:
+            raise ModelError(
+                f"{name}: the card promises input {wanted} and {bins} bins, the network has other shapes"
+            )
+        if any(d["dtype"] not in (np.int8, np.float32) for d in (self._input, *outputs)):
+            raise ModelError(f"{name}: its input and outputs are neither int8 nor float32")
         self._logits, self._features = by_width[0], by_width[1] if len(by_width) > 1 else None
         self.bin_centres = np.asarray(card.bin_centres, np.float64)
 
@@ -76,7 +84,7 @@ class Model:
         return self.bin_centres if self.card.unit == "dof" else self.bin_centres / optics.dof_um
 
     def infer(self, pixels: Float) -> tuple[Float, Float]:
-        """Logits ``(N, bins)`` and features ``(N, F)`` float32 of tiles ``(N, S, S, 3)`` float32 in -1 to 1."""
+        """Logits ``(N, bins)``, features ``(N, F)``, both float32, of tiles ``(N, S, S, 3)`` in -1 to 1."""
         logits, features = [], []
         scale, zero = self._input["quantization"]
         int8 = self._input["dtype"] is np.int8
@@ -85,13 +93,15 @@ class Model:
             self._interpreter.set_tensor(self._input["index"], tile[None])
             self._interpreter.invoke()
             logits.append(self._output(self._logits))
-            features.append(self._output(self._features) if self._features is not None else np.zeros(0, np.float32))
+            features.append(
+                self._output(self._features) if self._features is not None else np.zeros(0, np.float32)
+            )
         if not logits:
             return np.zeros((0, len(self.bin_centres)), np.float32), np.zeros((0, 0), np.float32)
         return np.stack(logits), np.stack(features)
 
     def look(self, frame: NDArray[np.uint8], optics: Optics, *, most_tiles: int) -> Look:
-        """Cut ``frame`` ``(H, W, 3)`` uint8 RGB into tiles and read their defocus. Blocks for the inference."""
+        """Read the defocus of ``frame`` ``(H, W, 3)`` uint8 RGB from its tiles. Blocks while inferring."""
         scale = optics.model_scale * self.card.pixels_per_resolution / PIXELS_PER_RESOLUTION
         chosen = tiles.extract(frame, scale, size_px=self.card.tile_px, most=most_tiles)
         logits, features = self.infer(chosen.pixels)
@@ -103,8 +113,8 @@ class Model:
         value = np.array(self._interpreter.get_tensor(details["index"]))[0].ravel()
         if details["dtype"] is np.int8:
             scale, zero = details["quantization"]
-            return np.asarray((value.astype(np.float32) - zero) * scale, np.float32)
-        return value.astype(np.float32)
+            value = (value.astype(np.float32) - zero) * scale
+        return np.asarray(value, np.float32)
 
 
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -123,9 +133,11 @@ def combine(log_p: NDArray[np.float64], tile_weight: float) -> NDArray[np.float6
 
 
 def load(path: str | Path, *, runtime: str | None = None, threads: int = 1) -> Model:
-    """Open a model file, or the shipped one for ``default``; ``runtime`` a module of `RUNTIMES`, or the best here.
+    """Open a model file, or the shipped one for ``default``; ``runtime`` a module of `RUNTIMES`, or the
+    best here.
 
-    Raises ModelError with one line: missing, truncated or damaged file, card missing, newer or unfit, no runtime.
+    Raises ModelError with one line: missing, truncated or damaged file, card missing, newer or unfit, no
+    runtime.
     """
     path = DEFAULT_PATH if str(path) == "default" else Path(path)
     flatbuffer, card = cards.read(path)
@@ -153,5 +165,6 @@ def _runtime(wanted: str | None) -> tuple[str, Callable[..., Any]]:
         except ImportError:
             continue
     raise ModelError(
-        f"no TFLite runtime{'' if wanted is None else ' ' + wanted} here: pip install ai-edge-litert (or tflite-runtime)"
+        f"no TFLite runtime{'' if wanted is None else ' ' + wanted} here: "
+        "pip install ai-edge-litert (or tflite-runtime)"
     )

@@ -1,4 +1,4 @@
-"""A rig: camera, stage and clock that belong together, and what is known of them. Simulated, or a replayed z-stack."""
+"""A rig: camera, stage and clock that belong together, and what is known of them; simulated or replayed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from edge.optics import Optics, natural_pixel_um
 from edge.simulator.fields import open_field
 from edge.simulator.formation import Imaging
 from edge.simulator.sensor import Sensor
-from edge.simulator.specimens import Specimen, from_image, images_in, make, read_image
+from edge.simulator.specimens import SPECIMENS, Specimen, from_image, images_in, make, read_image
 from edge.zstack import ZStack
 from firmware_iface.clock import Clock, VirtualClock
 from firmware_iface.simulated import SimulatedAxis
@@ -33,7 +33,8 @@ class Rig:
     """``true_defocus_um()``: where truth is known, else None. ``assumed``: pitch or optics are guesses.
     ``assumptions``: sentences for the user.
 
-    ``with rig:`` enables the motor; at the end, whatever happened, the motor is released and the camera closed.
+    ``with rig:`` enables the motor; at the end, whatever happened, the motor is released and the camera
+    closed.
     """
 
     name: str
@@ -69,12 +70,14 @@ def simulated_rig(
 ) -> Rig:
     """A microscope in virtual time whose stage stands at 0 µm, ``start_defocus_um`` past its focus.
 
-    ``specimen``, ``imaging``, ``sensor``: from ``config`` where not given. Nothing moves. Raises InputError for an unknown
-    specimen, or a focus that would lie outside the soft limits.
+    ``specimen``, ``imaging``, ``sensor``: from ``config`` where not given. Nothing moves. Raises InputError
+    for an unknown specimen, or a focus that would lie outside the soft limits.
     """
     sim = config.simulator
     objective = config.optics.optics().objective
-    optics = Optics(objective, natural_pixel_um(objective, config.optics.wavelength_um), config.optics.wavelength_um)
+    optics = Optics(
+        objective, natural_pixel_um(objective, config.optics.wavelength_um), config.optics.wavelength_um
+    )
     low, high = config.stage.limit_low_um, config.stage.limit_high_um
     if not low <= -start_defocus_um <= high:
         raise InputError(
@@ -97,7 +100,9 @@ def simulated_rig(
     stage = _stage(config, axis, clock)
 
     def defocus_um(t_s: float) -> float:
-        return start_defocus_um + axis.true_position_steps(t_s) * config.stage.um_per_step + sim.drift_um_s * t_s
+        return (
+            start_defocus_um + axis.true_position_steps(t_s) * config.stage.um_per_step + sim.drift_um_s * t_s
+        )
 
     camera = SimulatedCamera(
         field,
@@ -113,7 +118,7 @@ def simulated_rig(
 
 def named_specimen(name: str, seed: int) -> Specimen:
     """A procedural specimen by name, or one image (chosen by ``seed``) of a folder of sharp photographs."""
-    if Path(name).is_dir():
+    if name not in SPECIMENS and Path(name).is_dir():
         files = images_in(Path(name))
         rng = np.random.default_rng(seed)
         file = files[int(rng.integers(len(files)))]
@@ -146,6 +151,8 @@ def replay_rig(config: Config, stack: ZStack, *, start_plane: int, step_assumed:
         seed=config.simulator.seed,
     )
     limits = (round((low - start_um) / step), round((high - start_um) / step))
+    if limits[0] == limits[1]:
+        raise InputError(f"{stack.path}: all planes lie within one step of the stage ({step:g} µm)")
     stage = Stage(axis, clock, um_per_step=step, limits_steps=limits, settle_s=config.stage.settle_s)
 
     def z_um() -> float:
@@ -159,7 +166,7 @@ def replay_rig(config: Config, stack: ZStack, *, start_plane: int, step_assumed:
 
 
 def _stack_optics(config: Config, stack: ZStack) -> tuple[Optics, tuple[str, ...]]:
-    """Optics of the stack; the config's stand in for what its `about.json` lacks, with a sentence for each."""
+    """Optics of the stack; the config's stand in for what `about.json` lacks, with a sentence for each."""
     own = config.optics.optics()
     said = []
     objective, pixel_um = stack.objective, stack.pixel_um

@@ -1,4 +1,4 @@
-"""Focus measures. Higher is sharper; all are independent of exposure, and blind to what noise alone would give."""
+"""Focus measures: higher is sharper; all are independent of exposure and blind to what noise alone gives."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ _SMALLEST_PX = 16
 
 
 def light(frame: Frame, scale: float = 1.0) -> Float:
-    """Luminance over background, ``(h, w)`` float32, of ``frame`` ``(H, W, 3)`` uint8 resampled by ``scale``."""
+    """Luminance over background, ``(h, w)`` float32, of ``frame`` ``(H, W, 3)`` uint8, resampled."""
     image = resample(frame, scale, _SMALLEST_PX)
     return np.asarray((image / np.maximum(background_of(image), 1.0)).mean(axis=2), np.float32)
 
 
 def sharpness(frame: Frame, scale: float = 1.0) -> float:
-    """Energy of the Laplacian of Gaussian (sigma 1.2 px at the model's sampling), less that of white noise; 0 or more.
+    """Energy of the Laplacian of Gaussian (sigma 1.2 px at the model's sampling), less that of white noise;
+    0 or more.
 
-    Of fifteen measures of Santos et al. (J. Microscopy 188, 1997) second-derivative energies peak narrowest, and the
-    finest band peaks nearest focus also for specimens that refract, where coarser contrast peaks beside it.
+    Of fifteen measures of Santos et al. (J. Microscopy 188, 1997) second-derivative energies peak
+    narrowest, and the finest band peaks nearest focus also for specimens that refract, where coarser
+    contrast peaks beside it.
     """
     import cv2
 

@@ -1,8 +1,8 @@
-"""Classical focus search: a coarse pass, a fine pass about the best, the vertex of a parabola. No input or output.
+"""Classical focus search: a coarse pass, a fine pass about the best, the vertex of a parabola. No I/O.
 
-The caller moves to ``next_position()``, measures, calls ``record``, until ``next_position()`` is None. Both passes rise, so
-that a stage that approaches from below needs no overshoot. Where a first window about ``start`` holds a clear peak
-away from its ends, the rest of the range is not visited.
+The caller moves to ``next_position()``, measures, calls ``record``, until ``next_position()`` is None. Both
+passes rise, so that a stage that approaches from below needs no overshoot. Where a first window about
+``start`` holds a clear peak away from its ends, the rest of the range is not visited.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FINE_STEPS = 4
 
 @dataclass(frozen=True)
 class Peak:
-    """Where a sweep found the sharpest place. ``clear`` False: ``reason`` says why it is not to be trusted."""
+    """Where a sweep found the sharpest place. ``clear`` False: ``reason`` says why not to trust it."""
 
     position: float
     sharpness: float
@@ -34,17 +34,37 @@ class Peak:
 class Sweep:
     """Search ``low`` to ``high`` (same unit as ``step``) about ``start``, first within ``window`` of it.
 
-    ``closed``: the ends are not the limits of the stage, so a peak at an end means that the focus lies elsewhere; with
-    ``closed`` False a peak at an end is accepted when the values fall towards the other side.
-    Raises ValueError unless ``low <= start <= high`` and ``step`` is above 0.
+    ``fine`` False leaves the second pass out. Raises ValueError unless ``low <= start <= high`` and ``step``
+    is above 0.
     """
 
-    def __init__(self, low: float, high: float, step: float, start: float, *, window: float = math.inf, fine: bool = True) -> None:
-        if not (math.isfinite(low) and math.isfinite(high) and low <= start <= high and step > 0 and math.isfinite(step)):
-            raise ValueError(f"sweep from {low} to {high} by {step}, start {start}: low <= start <= high, step above 0")
+    def __init__(
+        self,
+        low: float,
+        high: float,
+        step: float,
+        start: float,
+        *,
+        window: float = math.inf,
+        fine: bool = True,
+    ) -> None:
+        if not (
+            math.isfinite(low)
+            and math.isfinite(high)
+            and low <= start <= high
+            and step > 0
+            and math.isfinite(step)
+        ):
+            raise ValueError(
+                f"sweep from {low} to {high} by {step}, start {start}: low <= start <= high, step above 0"
+            )
         self._low, self._high, self._step = low, high, step
         self._fine = fine
-        grid = np.linspace(low, high, max(2, math.ceil((high - low) / step - 1e-9) + 1)) if high > low else np.array([low])
+        grid = (
+            np.linspace(low, high, max(2, math.ceil((high - low) / step - 1e-9) + 1))
+            if high > low
+            else np.array([low])
+        )
         near = np.abs(grid - start) <= window
         self._queue = [float(z) for z in grid[near]]
         self._later = [float(z) for z in grid[~near]]
@@ -66,7 +86,7 @@ class Sweep:
         return self._queue[0] if self._queue else None
 
     def record(self, position: float, sharpness: float) -> None:
-        """The measure at the place `next_position` asked for; ``position`` is where the stage really stood."""
+        """The measure at the place `next_position` gave; ``position`` is where the stage really stood."""
         if not self._queue:
             raise ValueError("sweep: nothing was asked for")
         self._queue.pop(0)
@@ -80,22 +100,26 @@ class Sweep:
         values = np.array([self.seen[z] for z in places])
         top = float(values.max())
         reason = self._doubt(values)
-        if not reason and len(places) > 1 and self._at_end(float(places[int(values.argmax())])):
+        if not reason and self._at_end(float(places[int(values.argmax())])):
             reason = "the sharpest place is at the end of the range: the focus may lie beyond it"
         return Peak(_vertex(places, values), top, not reason, reason)
 
     def _settled(self) -> bool:
         """The window holds a clear peak that is not at its ends."""
+        if len(self.seen) <= 4:
+            return False
         places = sorted(self.seen)
         values = np.array([self.seen[z] for z in places])
         best = int(values.argmax())
-        return len(places) > 4 and 0 < best < len(places) - 1 and not self._doubt(values) and values[best] > 2 * np.median(values)
+        return 0 < best < len(places) - 1 and not self._doubt(values) and values[best] > 2 * np.median(values)
 
     def _doubt(self, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
         top, low = float(values.max()), float(values.min())
         if top < FLAT_SHARPNESS:
             return "nothing with contrast in the whole range"
-        if len(values) > 1 and top < CLEAR_OVER_MEDIAN * float(np.median(values)) and top < CLEAR_OVER_LOWEST * low:
+        if len(values) < 2:
+            return "only one place was looked at"
+        if top < CLEAR_OVER_MEDIAN * float(np.median(values)) and top < CLEAR_OVER_LOWEST * low:
             return "no clear peak: the sharpness hardly changes over the range"
         return ""
 
@@ -109,10 +133,16 @@ class Sweep:
         best = max(self.seen, key=lambda z: self.seen[z])
         offsets = np.arange(-FINE_STEPS, FINE_STEPS + 1) * self._step / FINE_STEPS
         wanted = [best + float(d) for d in offsets]
-        return [z for z in wanted if self._low <= z <= self._high and all(abs(z - s) > 1e-6 * self._step for s in self.seen)]
+        # What was seen stood at whole steps of the stage, not quite where it was asked for.
+        apart = 0.25 * self._step / FINE_STEPS
+        return [
+            z for z in wanted if self._low <= z <= self._high and all(abs(z - s) > apart for s in self.seen)
+        ]
 
 
-def _vertex(places: np.ndarray[tuple[int], np.dtype[np.float64]], values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> float:
+def _vertex(
+    places: np.ndarray[tuple[int], np.dtype[np.float64]], values: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> float:
     """Vertex of the parabola through the logarithms of the top three; the middle of a flat top as it is."""
     top = values.max()
     flat = places[values >= top * (1 - 1e-9)]

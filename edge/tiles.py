@@ -29,6 +29,7 @@ NOISE_FACTOR = 2.0
 #: ... and at least this share of the background.
 CONTRAST_MIN = 0.004
 _FINE_SIGMA_PX, _COARSE_SIGMA_PX = 2.0, 14.0
+_NOISE_PX = 512
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def extract(frame: Frame, scale: float, *, size_px: int, most: int) -> TileSet:
     image = resample(frame, scale, size_px)
     background = np.maximum(background_of(image), 1.0)
     corners = _grid(image.shape[0], image.shape[1], size_px)
-    information = _information(image, background, corners, size_px)
+    noise = noise_sigma(_brightness(_middle(frame), background))
+    information = _information(_brightness(image, background), noise, scale, corners, size_px)
     order = [int(k) for k in np.argsort(-information, kind="stable")[:most] if information[k] >= 1.0]
     tiles = [_normalise(image[y : y + size_px, x : x + size_px], background) for y, x in corners[order]]
     empty = np.zeros((0, size_px, size_px, 3), np.float32)
@@ -106,20 +108,43 @@ def _starts(length: int, size: int) -> list[int]:
     return [round(start) for start in np.linspace(0, length - size, count).tolist()]
 
 
-def _information(image: Frame, background: Float, corners: NDArray[np.int64], size: int) -> Float:
-    """Band-passed contrast of each tile over the threshold of noise and `CONTRAST_MIN`, ``(N,)`` float32."""
+def _brightness(image: Frame, background: Float) -> Float:
+    """Mean of the channels over background, ``(H, W)`` float32."""
+    return np.asarray((image / background).mean(axis=2), np.float32)
+
+
+def _middle(frame: Frame) -> Frame:
+    """The middle of a frame, at most `_NOISE_PX` to a side: enough to measure its noise."""
+    top, left = (max(0, (length - _NOISE_PX) // 2) for length in frame.shape[:2])
+    return frame[top : top + _NOISE_PX, left : left + _NOISE_PX]
+
+
+def _information(light: Float, noise: float, scale: float, corners: NDArray[np.int64], size: int) -> Float:
+    """Band-passed contrast of each tile over the threshold of noise and `CONTRAST_MIN`, ``(N,)`` float32.
+
+    ``noise``: standard deviation in the frame before it was resampled by ``scale``, where it is still white.
+    """
     import cv2
 
-    light = (image / background).mean(axis=2).astype(np.float32)
+    shape = (light.shape[1], light.shape[0])
     fine = cv2.GaussianBlur(light, (0, 0), _FINE_SIGMA_PX)
     # The coarse mean is taken at a quarter of the size: 16 times fewer pixels, a 4 times smaller kernel.
     small = cv2.resize(fine, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    small = cv2.GaussianBlur(small, (0, 0), _COARSE_SIGMA_PX / 4)
-    band = fine - cv2.resize(small, (light.shape[1], light.shape[0]))
-    # White noise through a Gaussian of sigma s keeps 1 / (2 sqrt(pi) s) of its standard deviation.
-    noise = noise_sigma(light) / (2 * math.sqrt(math.pi) * _FINE_SIGMA_PX)
-    threshold = max(CONTRAST_MIN, NOISE_FACTOR * noise)
+    shading = _quadratic(small)
+    coarse = shading + cv2.GaussianBlur(small - shading, (0, 0), _COARSE_SIGMA_PX / 4)
+    band = fine - cv2.resize(coarse, shape)
+    # White noise through a Gaussian of sigma s (in pixels of the frame) keeps 1 / (2 sqrt(pi) s) of its deviation.
+    kept = min(1.0, scale / (2 * math.sqrt(math.pi) * _FINE_SIGMA_PX))
+    threshold = max(CONTRAST_MIN, NOISE_FACTOR * noise * kept)
     return np.array([band[y : y + size, x : x + size].std() / threshold for y, x in corners], np.float32)
+
+
+def _quadratic(image: Float) -> Float:
+    """The quadratic in x and y nearest to ``(H, W)``: vignetting and a lamp off axis, which are not specimen."""
+    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in image.shape)
+    columns = [np.broadcast_to(c, image.shape).ravel() for c in (1.0, x, y[:, None], x * x, x * y[:, None], y[:, None] ** 2)]
+    terms = np.stack(columns, axis=1)
+    return np.asarray((terms @ np.linalg.lstsq(terms.T @ terms, terms.T @ image.ravel(), rcond=None)[0]).reshape(image.shape), np.float32)
 
 
 def noise_sigma(light: Float) -> float:

@@ -1,15 +1,21 @@
-"""What every test gets: a virtual clock, and the promise that no test leaves a thread behind."""
+"""What every test gets: a virtual clock, the command line, and the promise that no test leaves a thread."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import oracle
 import pytest
 from hypothesis import settings
+from oracle import Oracle, Parfocal
 
+from edge import cli
+from edge.simulator.stacks import Plan, write_stacks
 from firmware_iface.clock import VirtualClock
 
 # The same examples in every run, so that a red run is about the change and not about luck.
@@ -34,7 +40,46 @@ def no_thread_left() -> Iterator[None]:
     assert not alive, f"this test left threads running: {', '.join(alive)}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Simulated fields are computed once a session, and the user's own cache is left alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PARFOCAL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def clock() -> VirtualClock:
     """A virtual clock at 0 s."""
     return VirtualClock()
+
+
+@pytest.fixture
+def parfocal(capsys: pytest.CaptureFixture[str]) -> Parfocal:
+    """The command line in this process."""
+
+    def run(*words: object) -> tuple[int, str, str]:
+        code = cli.main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Oracle:
+    """An oracle where the commands would load a model."""
+    return oracle.install(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def one_stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A simulated z-stack, not to be changed: nine planes a depth of field apart, focus on plane 4."""
+    folder = tmp_path_factory.mktemp("stacks") / "made"
+    write_stacks(Plan(stacks=1, planes=9, range_dof=4, size_px=128, seed=4), folder)
+    return folder / "stack000"
+
+
+@pytest.fixture
+def stack(one_stack: Path, tmp_path: Path) -> Path:
+    """A copy of `one_stack` that a test may spoil."""
+    return Path(shutil.copytree(one_stack, tmp_path / "stack"))

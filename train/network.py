@@ -1,8 +1,8 @@
-"""The network: MobileNetV2 of any width, cut at any block, with a 49-bin head; ImageNet weights from a file.
+"""The network: MobileNetV2 of any width, cut at any block, with a head over defocus bins.
 
-Input is ``(N, S, S, 3)`` float32 tiles from `edge.tiles` (-1 to 1), which is also what MobileNetV2 was trained on;
-there is no preprocessing in the model. Outputs: ``logits`` ``(N, bins)`` and ``features`` ``(N, 256)``, the input of
-the last layer, so that a device can refit that layer on its own stacks.
+Input is ``(N, S, S, 3)`` float32 tiles from `edge.tiles` (-1 to 1), which is also what MobileNetV2 was
+trained on; there is no preprocessing in the model. Outputs: ``logits`` ``(N, bins)`` and ``features``
+``(N, 256)``, the input of the last layer, so that a device can refit that layer on its own stacks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.errors import InputError
+from edge.errors import InputError, one_line
+from train.arrays import read_npz
 from train.recipe import Network
 
 FEATURES = 256
@@ -22,6 +23,7 @@ FEATURES = 256
 BATCH_NORM_MOMENTUM = 0.97
 
 Array = NDArray[np.float32]
+#: Blocks that share their channels because residual connections link them; 0 is ``expanded_conv``.
 _STAGES = ((0,), (1, 2), (3, 4, 5), (6, 7, 8, 9), (10, 11, 12), (13, 14, 15), (16,))
 
 
@@ -30,17 +32,22 @@ def bin_centres_dof(network: Network) -> NDArray[np.float64]:
     return np.linspace(-network.bin_range_dof, network.bin_range_dof, network.bin_count)
 
 
-def build(network: Network, weights: Path | None, *, seed: int) -> keras.Model:
-    """The Keras model; ``weights`` a ``.npz`` of MobileNetV2 1.00 in Keras order, or None to start from scratch.
+def build(network: Network, weights: str, *, seed: int) -> keras.Model:
+    """The Keras model, its new layers drawn from ``seed``.
 
-    Raises InputError when the file is missing or of another shape.
+    ``weights``: ``scratch``, ``imagenet`` (Keras fetches those of this width), or the path of an ``.npz`` of
+    MobileNetV2 1.00 without top, pruned to a narrower width. Raises InputError when the file is missing,
+    damaged or of another network, or nothing can be fetched.
     """
     keras.utils.set_random_seed(seed)
+    size = (network.tile_px, network.tile_px, 3)
     base = keras.applications.MobileNetV2(
-        input_shape=(network.tile_px, network.tile_px, 3), alpha=network.width, include_top=False, weights=None
+        input_shape=size, alpha=network.width, include_top=False, weights=None
     )
-    if weights is not None:
-        _load(base, weights)
+    if weights == "imagenet":
+        _fetch(base, network)
+    elif weights != "scratch":
+        _load(base, Path(weights))
     for layer in base.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = BATCH_NORM_MOMENTUM
@@ -59,21 +66,41 @@ def _last_of_block(base: keras.Model, block: int) -> Any:
     return next(base.get_layer(n).output for n in names if any(layer.name == n for layer in base.layers))
 
 
+def _fetch(base: keras.Model, network: Network) -> None:
+    """Keras' own ImageNet weights, which it keeps for certain widths and downloads on first use."""
+    size = (_fetched_px(network.tile_px), _fetched_px(network.tile_px), 3)
+    try:
+        source = keras.applications.MobileNetV2(
+            input_shape=size, alpha=network.width, include_top=False, weights="imagenet"
+        )
+    # A download that fails is a bare Exception in Keras, so nothing narrower would do.
+    except Exception as error:
+        if type(error) is not Exception and not isinstance(error, (ValueError, OSError)):
+            raise
+        why = one_line(error)
+        raise InputError(
+            f"ImageNet weights cannot be fetched: pass --weights FILE.npz or --weights scratch ({why})"
+        ) from error
+    base.set_weights(source.get_weights())
+
+
+def _fetched_px(tile_px: int) -> int:
+    """The size of input, of those that Keras has weights for, that is nearest."""
+    return min((96, 128, 160, 192, 224), key=lambda px: abs(px - tile_px))
+
+
 def _load(base: keras.Model, path: Path) -> None:
     """Put ImageNet weights of width 1.00 into ``base``, pruned by filter norm where ``base`` is narrower.
 
-    The channels of least scale times kernel norm are dropped (Li et al., Pruning Filters for Efficient ConvNets,
-    2017), the same ones in every block that a residual connection links.
+    The channels of least scale times kernel norm are dropped (Li et al., Pruning Filters for Efficient
+    ConvNets, 2017), the same ones in every block that a residual connection links.
     """
-    try:
-        with np.load(path) as archive:
-            source = {key: np.asarray(archive[key], np.float32) for key in archive.files}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable weights file (.npz of MobileNetV2 1.00): {error}") from error
+    source = read_npz(path, "a readable weights file (.npz of MobileNetV2 1.00)")
     full = keras.applications.MobileNetV2(input_shape=(96, 96, 3), alpha=1.0, include_top=False, weights=None)
     expected = {f"{layer.name}/{w.name}": tuple(w.shape) for layer in full.layers for w in layer.weights}
-    if {k: v.shape for k, v in source.items()} != expected:
-        raise InputError(f"{path}: weights of another network; MobileNetV2 1.00 without top is needed")
+    floats = all(value.dtype.kind == "f" for value in source.values())
+    if not floats or {key: value.shape for key, value in source.items()} != expected:
+        raise InputError(f"{path}: weights of another network: MobileNetV2 1.00 without top is needed")
     kept = _kept_channels(base, source)
     for layer in base.layers:
         values = []
@@ -98,9 +125,8 @@ def _kept_channels(base: keras.Model, source: dict[str, Array]) -> dict[str, tup
         return int(base.get_layer(layer).output.shape[-1])
 
     def best(score: Array, count: int) -> NDArray[np.intp]:
-        # wider than the source is not possible
         if count > len(score):
-            raise InputError("width above 1.0: ImageNet weights of width 1.00 do not reach; start from scratch")
+            raise InputError("width above 1.0: weights of width 1.00 do not suffice, pass --weights scratch")
         return np.sort(np.argsort(-score, kind="stable")[:count])
 
     def norm(prefix: str) -> Array:
@@ -114,11 +140,11 @@ def _kept_channels(base: keras.Model, source: dict[str, Array]) -> dict[str, tup
 
     everything = slice(None)
     stem = best(hidden_norm("expanded_conv"), width("Conv1"))
-    kept: dict[str, tuple[Any, Any]] = {name: (everything, stem) for name in ("Conv1", "bn_Conv1")}
+    kept: dict[str, tuple[Any, Any]] = dict.fromkeys(("Conv1", "bn_Conv1"), (everything, stem))
     current = stem
     for stage in _STAGES:
         names = ["expanded_conv" if k == 0 else f"block_{k}" for k in stage]
-        out = best(sum((norm(f"{n}_project") for n in names), np.float32(0)), width(f"{names[0]}_project"))
+        out = best(np.sum([norm(f"{n}_project") for n in names], axis=0), width(f"{names[0]}_project"))
         for name in names:
             hidden = current
             if name != "expanded_conv":

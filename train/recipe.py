@@ -1,31 +1,38 @@
-"""The recipe: one TOML file that says what a model is trained on and how; it is saved with the run and with the model."""
+"""The recipe: one TOML file that says what a model is trained on and how.
+
+It is saved with the run and in the card of the model.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edge.errors import InputError
+from edge.errors import InputError, one_line
+from edge.simulator.specimens import SPECIMENS
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+#: NumPy and Keras seed from 32 bits.
+LARGEST_SEED = 2**32 - 1
+MOST_EPOCHS = 1000
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(_Section):
     """Synthetic fields: how many, how large, of what."""
 
-    seed: int = Field(1, ge=0)
+    seed: int = Field(1, ge=0, le=LARGEST_SEED)
     train_fields: int = Field(5000, ge=1)
     """Microscopes with one specimen each; every field is seen at ``defoci_per_field`` distances."""
     val_fields: int = Field(300, ge=1)
@@ -43,7 +50,19 @@ class Data(_Section):
     held_out_every: int = Field(5, ge=2)
     """Every n-th photograph of each folder (sorted by name) is for validation and test only."""
     mix: dict[str, float] = Field(default_factory=lambda: {"tissue": 1.0})
-    """Weights of specimens: procedural names, or ``folder:N`` for the N-th sharp folder."""
+    """Weights of specimens: procedural names, or ``folder:N`` for the N-th sharp folder, from 0."""
+
+    @model_validator(mode="after")
+    def _mix_is_known(self) -> Data:
+        folders = [f"folder:{k}" for k in range(len(self.sharp_folders))]
+        for name, weight in self.mix.items():
+            if name not in SPECIMENS and name not in folders:
+                raise ValueError(f"mix: {name!r}: allowed are {', '.join([*SPECIMENS, *folders])}")
+            if weight < 0:
+                raise ValueError(f"mix: {name} = {weight:g}: 0 or more is allowed")
+        if not any(self.mix.values()):
+            raise ValueError("mix: a weight above 0 is needed")
+        return self
 
 
 class Network(_Section):
@@ -62,7 +81,7 @@ class Network(_Section):
 class Fit(_Section):
     """Optimisation."""
 
-    epochs: int = Field(10, ge=1, le=1000)
+    epochs: int = Field(10, ge=1, le=MOST_EPOCHS)
     batch: int = Field(64, ge=1, le=4096)
     learning_rate: float = Field(2e-3, gt=0, lt=1)
     warmup_share: Share = 0.05
@@ -71,7 +90,7 @@ class Fit(_Section):
     """Width of the soft ordinal label near focus; it grows by ``label_sigma_slope`` a dof of defocus."""
     label_sigma_slope: float = Field(0.05, ge=0)
     flips: bool = True
-    """Flips and quarter turns: only where the optics vary, on one microscope they destroy a cue to the sign."""
+    """Flips and quarter turns: only where the optics vary, else they destroy a cue to the sign."""
 
 
 class Recipe(_Section):
@@ -86,10 +105,35 @@ class Recipe(_Section):
 def load_recipe(path: Path) -> Recipe:
     """Read a recipe. Raises InputError naming file, key and what is wrong."""
     try:
-        return Recipe.model_validate(tomllib.loads(path.read_text("utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"{path}: not a readable recipe: {error}") from error
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise InputError(
+            f"{path}: recipe cannot be read: {(error.strerror or str(error)).lower()}"
+        ) from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, or not TOML
+        raise InputError(f"{path}: not a readable recipe: {one_line(error)}") from error
+    return parse_recipe(data, source=str(path))
+
+
+def parse_recipe(data: Any, *, source: str) -> Recipe:
+    """A recipe from the content of a TOML or JSON file; ``source`` names it in errors. Raises InputError."""
+    try:
+        return Recipe.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{path}: {where} = {first['input']!r}: {first['msg']}") from error
+        raise InputError(f"{source}: {_line(error)}") from error
+
+
+def _line(error: ValidationError) -> str:
+    """The first thing that is wrong, as one line."""
+    first = error.errors(include_url=False)[0]
+    place = [one_line(part, limit=60) for part in first["loc"]]
+    where = ".".join(place) or "recipe"
+    if first["type"] == "extra_forbidden":
+        section: Any = Recipe
+        for part in place[:-1]:
+            section = section.model_fields[part].annotation
+        known = ", ".join(section.model_fields)
+        return f"unknown key {place[-1]!r}{f' in [{place[0]}]' if place[1:] else ''}; allowed: {known}"
+    if first["type"] == "value_error":
+        return f"[{where}] {one_line(first['ctx']['error'])}"
+    return f"{where} = {one_line(repr(first['input']), limit=60)}: {one_line(first['msg'])}"

@@ -1,12 +1,12 @@
-"""Tiles from simulated microscopes: each field is one specimen under one microscope, seen at several distances.
+"""Tiles from simulated microscopes: a field is one specimen under one microscope, seen at several distances.
 
-Held-out means held out by specimen: photographs are split by file, procedural specimens by seed. A field's index and
-split alone decide what it shows, so the data does not depend on the number of processes that make it.
+Held-out means held out by specimen: photographs are split by file, procedural specimens by seed. A field's
+index and split alone decide what it shows, so the number of processes that make the data does not matter.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,12 +26,19 @@ from train.recipe import Data, Recipe
 
 Split = Literal["train", "val", "test"]
 _SPLIT_SEED = {"train": 0, "val": 1, "test": 2}
+#: Tiles ``(N, S, S, 3)`` int8 of each frame of a field, the frames' defoci in dof, the specimen's kind.
+FieldTiles = tuple[list[NDArray[np.int8]], list[float], str]
+#: Fields handed to a process at once.
+_FIELDS_A_JOB = 8
 
 
 @dataclass(frozen=True)
 class TileData:
-    """Tiles with their truth. ``pixels`` ``(N, S, S, 3)`` int8 (127 is 1.0), ``defocus_dof`` ``(N,)`` float32,
-    ``frame`` and ``field`` ``(N,)`` int32 group numbers, ``kind`` ``(N,)`` int16 index into ``kinds``."""
+    """Tiles with their truth.
+
+    ``pixels`` ``(N, S, S, 3)`` int8 (127 is 1.0), ``defocus_dof`` ``(N,)`` float32, ``frame`` and ``field``
+    ``(N,)`` int32 group numbers, ``kind`` ``(N,)`` int16 index into ``kinds``.
+    """
 
     pixels: NDArray[np.int8]
     defocus_dof: NDArray[np.float32]
@@ -45,10 +52,25 @@ class TileData:
 
 
 def photographs(data: Data, folder: int, split: Split) -> list[Path]:
-    """The sharp photographs of one folder that belong to ``split``; val and test share the held-out files."""
-    files = images_in(Path(data.sharp_folders[folder]))
-    held_out = files[:: data.held_out_every]
-    return held_out if split != "train" else [f for f in files if f not in set(held_out)]
+    """The sharp photographs of one folder that belong to ``split``; val and test share the held-out files.
+
+    Raises InputError for a folder that is missing, or has no photograph left for training.
+    """
+    path = Path(data.sharp_folders[folder])
+    files = images_in(path)
+    if split != "train":
+        return files[:: data.held_out_every]
+    rest = [file for k, file in enumerate(files) if k % data.held_out_every]
+    if not rest:
+        raise InputError(f"{path}: one photograph, which is held out: at least 2 are needed")
+    return rest
+
+
+def check_photographs(data: Data) -> None:
+    """Raise InputError where a folder of photographs that the mix asks for is missing or has too few."""
+    for number in range(len(data.sharp_folders)):
+        if data.mix.get(f"folder:{number}"):
+            photographs(data, number, "train")
 
 
 def field_specimen(data: Data, split: Split, index: int, size: int) -> Specimen:
@@ -59,12 +81,10 @@ def field_specimen(data: Data, split: Split, index: int, size: int) -> Specimen:
     name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
     if name in SPECIMENS:
         return make(name, (size, size), int(rng.integers(1 << 40)) * 3 + _SPLIT_SEED[split])
-    kind, _, number = name.partition(":")
-    if kind != "folder" or not number.isdigit() or int(number) >= len(data.sharp_folders):
-        raise InputError(f"recipe: mix {name!r}: allowed are {', '.join(SPECIMENS)} and folder:N")
-    files = photographs(data, int(number), split)
+    number = int(name.removeprefix("folder:"))  # the recipe has seen to it that it is one
+    files = photographs(data, number, split)
     file = files[int(rng.integers(len(files)))]
-    return from_image(_photograph(file), (size, size), rng, name=Path(data.sharp_folders[int(number)]).name)
+    return from_image(_photograph(file), (size, size), rng, name=Path(data.sharp_folders[number]).name)
 
 
 @lru_cache(maxsize=128)
@@ -72,8 +92,8 @@ def _photograph(file: Path) -> NDArray[np.uint8]:
     return read_image(file)
 
 
-def field_tiles(recipe: Recipe, split: Split, index: int) -> tuple[list[NDArray[np.int8]], list[float], str]:
-    """Tiles of every frame of one field, the frames' defoci in dof, and the specimen's kind."""
+def field_tiles(recipe: Recipe, split: Split, index: int) -> FieldTiles:
+    """One field, seen at ``defoci_per_field`` distances. Takes about a second."""
     data, network = recipe.data, recipe.network
     size = data.train_frame_px if split == "train" else data.test_frame_px
     specimen = field_specimen(data, split, index, size)
@@ -84,24 +104,36 @@ def field_tiles(recipe: Recipe, split: Split, index: int) -> tuple[list[NDArray[
     found, defoci = [], []
     for _ in range(data.defoci_per_field):
         near = rng.random() < data.near_share
-        defocus = float(np.clip(rng.normal(0, 2), -data.range_dof, data.range_dof) if near else rng.uniform(-data.range_dof, data.range_dof))
+        drawn = rng.normal(0, 2) if near else rng.uniform(-data.range_dof, data.range_dof)
+        defocus = float(np.clip(drawn, -data.range_dof, data.range_dof))
         points = source_points(imaging, points_needed(imaging, defocus), rng)
         frame = exposer.expose(former.images([defocus], points)[0])
         chosen = tiles.extract(frame, 1.0, size_px=network.tile_px, most=network.tiles_per_frame)
-        found.append(np.rint(chosen.pixels * 127).astype(np.int8))
+        found.append(stored(chosen.pixels))
         defoci.append(defocus)
     return found, defoci, specimen.name
 
 
-def _job(args: tuple[Recipe, Split, int, int]) -> list[tuple[int, list[NDArray[np.int8]], list[float], str]]:
+def stored(pixels: NDArray[np.float32]) -> NDArray[np.int8]:
+    """Tiles in -1 to 1 as `TileData` keeps them."""
+    return np.asarray(np.rint(pixels * 127), np.int8)
+
+
+def field_count(recipe: Recipe, split: Split) -> int:
+    """How many fields the recipe asks for."""
+    data = recipe.data
+    return {"train": data.train_fields, "val": data.val_fields, "test": data.test_fields}[split]
+
+
+def _job(args: tuple[Recipe, Split, int, int]) -> list[FieldTiles]:
     recipe, split, first, last = args
-    return [(k, *field_tiles(recipe, split, k)) for k in range(first, last)]
+    return [field_tiles(recipe, split, k) for k in range(first, last)]
 
 
-def generate(recipe: Recipe, split: Split, *, processes: int = 1) -> Iterator[tuple[int, list[NDArray[np.int8]], list[float], str]]:
-    """Fields in order of index: (index, tiles of each frame, defoci, kind); ``processes`` at once."""
-    count = {"train": recipe.data.train_fields, "val": recipe.data.val_fields, "test": recipe.data.test_fields}[split]
-    jobs = [(recipe, split, k, min(k + 8, count)) for k in range(0, count, 8)]
+def generate(recipe: Recipe, split: Split, *, processes: int = 1) -> Iterator[FieldTiles]:
+    """Fields in order of index, made by ``processes`` at once; their number does not change them."""
+    count = field_count(recipe, split)
+    jobs = [(recipe, split, k, min(k + _FIELDS_A_JOB, count)) for k in range(0, count, _FIELDS_A_JOB)]
     if processes == 1:
         for job in jobs:
             yield from _job(job)
@@ -111,15 +143,15 @@ def generate(recipe: Recipe, split: Split, *, processes: int = 1) -> Iterator[tu
             yield from part
 
 
-def collect(fields: Iterator[tuple[int, list[NDArray[np.int8]], list[float], str]]) -> TileData:
-    """Fields put together in memory."""
+def collect(fields: Iterable[FieldTiles]) -> TileData:
+    """Fields put together in memory, numbered as they come. Raises InputError where none gave a tile."""
     pixels: list[NDArray[np.int8]] = []
     defocus: list[float] = []
     frame: list[int] = []
     field: list[int] = []
     names: list[str] = []
     frames = 0
-    for index, frame_tiles, defoci, kind in fields:
+    for index, (frame_tiles, defoci, kind) in enumerate(fields):
         for stack, truth in zip(frame_tiles, defoci, strict=True):
             pixels.append(stack)
             defocus += [truth] * len(stack)
@@ -128,8 +160,8 @@ def collect(fields: Iterator[tuple[int, list[NDArray[np.int8]], list[float], str
             names += [kind] * len(stack)
             frames += 1
     kinds = tuple(sorted(set(names)))
-    if not pixels or not defocus:
-        raise InputError("synthetic data: no informative tile came of this recipe")
+    if not defocus:
+        raise InputError("no informative tile in this data: nothing to learn from")
     return TileData(
         np.concatenate(pixels),
         np.array(defocus, np.float32),

@@ -1,7 +1,7 @@
-"""A camera that looks at a simulated field: it runs on its own, frames are in flight, and the stage shows as it was.
+"""A camera that looks at a simulated field: it runs by itself, frames are in flight and show the past.
 
-Frame ``k`` is exposed from ``k * period`` on and arrives ``latency_frames`` periods after its end. The defocus of a frame is
-that at the middle of its exposure, which lies in the past when the frame arrives.
+Frame ``k`` is exposed from ``k * period`` on and arrives ``latency_frames`` periods after its end. The
+defocus of a frame is that at the middle of its exposure, which lies in the past when the frame arrives.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from firmware_iface.clock import Clock
 
 
 class SimulatedCamera(Camera):
-    """``defocus_dof(t_s)`` gives the true defocus at a past instant of ``clock``. Costs a few milliseconds a frame."""
+    """``defocus_dof(t_s)`` is the true defocus at a past instant of ``clock``. A frame costs milliseconds."""
 
     def __init__(
         self,
@@ -59,7 +59,10 @@ class SimulatedCamera(Camera):
         if start_s < not_before_s:
             number, start_s = number + 1, start_s + self._period_s
         end_s = start_s + self._period_s
-        self._clock.sleep_s(max(0.0, end_s + self._latency * self._period_s - self._clock.now_s()))
+        arrival_s = end_s + self._latency * self._period_s
+        # More than one turn where a sleep, added to the clock, rounds to just short of the instant.
+        while (now_s := self._clock.now_s()) < arrival_s:
+            self._clock.sleep_s(arrival_s - now_s)
         self._last = number
         defocus = self._defocus_dof((start_s + end_s) / 2)
         return Frame(self._exposer.expose(self._field.at(defocus)), start_s, end_s, number)

@@ -1,13 +1,15 @@
 """Dense focus stacks of one field, computed once, cached on disk, read back by memory map.
 
-The key is a hash of everything that decides the pixels, so a stale stack cannot be picked up. A stack is written under a
-name of its own and renamed when whole: two writers do the same work twice, and either result is right.
+The key is a hash of everything that decides the pixels, so a stale stack cannot be picked up. A stack is
+written under a name of its own and renamed when whole: two writers do the same work twice, and either
+result is right.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import InputError
 from edge.files import atomic_write_bytes
 from edge.simulator.formation import ImageFormer, Imaging, points_needed, source_points
 from edge.simulator.specimens import Specimen
@@ -24,7 +27,7 @@ from edge.simulator.specimens import Specimen
 Float = NDArray[np.float32]
 
 #: Raised when the same inputs would give other pixels.
-FORMAT = 1
+FORMAT = 2
 #: Stored value of the empty field; intensities up to 65535 / LEVEL fit.
 LEVEL = 12000.0
 #: The cache is kept below this many bytes; the stacks used longest ago go first.
@@ -40,7 +43,7 @@ def plane_grid() -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Field:
-    """``planes`` ``(Z, H, W, 3)`` uint16 (memory map), linear, `LEVEL` for the empty field; ``defocus_dof`` ``(Z,)``."""
+    """``planes``: ``(Z, H, W, 3)`` uint16, linear, `LEVEL` for an empty field; ``defocus_dof``: ``(Z,)``."""
 
     planes: NDArray[np.uint16]
     defocus_dof: NDArray[np.float64]
@@ -51,7 +54,7 @@ class Field:
         return int(self.planes.shape[1]), int(self.planes.shape[2])
 
     def at(self, defocus_dof: float) -> Float:
-        """``(H, W, 3)`` float32 linear intensity, interpolated; beyond the outermost planes those are shown."""
+        """``(H, W, 3)`` float32 linear intensity, interpolated; the outermost planes stand for all beyond."""
         grid = self.defocus_dof
         d = float(np.clip(defocus_dof, grid[0], grid[-1]))
         k = int(np.clip(np.searchsorted(grid, d) - 1, 0, len(grid) - 2))
@@ -70,11 +73,16 @@ def cache_folder() -> Path:
 
 
 def open_field(
-    specimen: Specimen, imaging: Imaging, *, folder: Path | None = None, progress: Callable[[float], None] | None = None
+    specimen: Specimen,
+    imaging: Imaging,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> Field:
     """The dense stack of ``specimen``: from the cache, or computed (seconds) and put there.
 
-    ``progress`` is called with the share done while computing. Without a writable cache folder the stack stays in memory.
+    ``progress`` is called with the share done while computing. Without a writable cache folder the stack
+    stays in memory.
     """
     grid = plane_grid()
     path = (folder or cache_folder()) / f"field-{_key(specimen, imaging, grid)}.npy"
@@ -83,16 +91,12 @@ def open_field(
     if found is not None:
         return Field(found, grid)
     planes = _compute(specimen, imaging, grid, progress)
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, InputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        header = np.lib.format.header_data_from_array_1_0(planes)
-        import io
-
-        head = io.BytesIO()
-        np.lib.format.write_array_header_1_0(head, header)
-        atomic_write_bytes(path, head.getvalue() + planes.tobytes())
+        atomic_write_bytes(path, _header(shape) + planes.tobytes())
         _prune(path.parent, keep=path)
-    return Field(planes, grid)
+        found = _read(path, shape)
+    return Field(planes if found is None else found, grid)
 
 
 def _key(specimen: Specimen, imaging: Imaging, grid: NDArray[np.float64]) -> str:
@@ -103,12 +107,26 @@ def _key(specimen: Specimen, imaging: Imaging, grid: NDArray[np.float64]) -> str
 
 
 def _read(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint16] | None:
+    """The stack as a read-only memory map; None where the file is missing, of another length or header."""
+    header = _header(shape)
     try:
-        planes = np.load(path, mmap_mode="r", allow_pickle=False)
-        os.utime(path)
-    except (OSError, ValueError, EOFError):
+        with path.open("rb") as file:
+            whole = file.read(len(header)) == header
+        planes = np.memmap(path, np.uint16, "r", offset=len(header), shape=shape)
+        if not whole or path.stat().st_size != len(header) + planes.nbytes:
+            return None
+    except (OSError, ValueError):
         return None
-    return planes if planes.shape == shape and planes.dtype == np.uint16 else None
+    with contextlib.suppress(OSError):  # somebody else's cache, which this user may only read
+        os.utime(path)
+    return planes
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    """What stands before the pixels: a stack of ``shape`` is an ordinary .npy file."""
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"descr": "<u2", "fortran_order": False, "shape": shape})
+    return head.getvalue()
 
 
 def _compute(

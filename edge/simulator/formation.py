@@ -86,7 +86,8 @@ def source_points(imaging: Imaging, count: int, rng: np.random.Generator | None 
     finite number of points leaves far from focus.
     """
     k = np.arange(count) + 0.5
-    turn, jitter = 0.0, np.zeros((count, 2))
+    turn = 0.0
+    jitter: NDArray[np.float64] = np.zeros((count, 2))
     if rng is not None:
         turn, jitter = rng.uniform(0, 2 * math.pi), rng.normal(0, 1, (count, 2))
     radius, angle = imaging.condenser_ratio * np.sqrt(k / count), k * math.pi * (3 - math.sqrt(5)) + turn
@@ -124,10 +125,11 @@ class ImageFormer:
         out = np.zeros((len(defocus_dof), height, width, 3), np.float32)
         for channel, wavelength in enumerate(CHANNEL_WAVELENGTHS_UM):
             scale = wavelength / REFERENCE_WAVELENGTH_UM
-            inside_pupil = np.hypot(points[:, 0], points[:, 1]) * scale <= 1.0
+            inside_pupil = np.hypot(points[:, 0], points[:, 1]) <= 1.0
             # A lamp tilted beyond the pupil is dark field: its background is then 0, not 1.
             weight = np.float32(1 / max(int(inside_pupil.sum()), len(points) // 4, 1))
-            for point in points:
+            # the lamp's directions are the same for every colour; their frequencies are not
+            for point in points / np.float32(scale):
                 self._add_point(out[..., channel], point, channel, scale, defocus_dof, weight)
         return out
 
@@ -140,7 +142,7 @@ class ImageFormer:
         defocus_dof: Sequence[float],
         weight: np.float32,
     ) -> None:
-        """Add ``weight * |amplitude|^2`` of one source point to ``out`` ``(Z, H, W)`` in place."""
+        """Add ``weight * |amplitude|^2`` of one source frequency to ``out`` ``(Z, H, W)`` in place."""
         rows, columns = _within(self._freq_y, point[1], scale), _within(self._freq_x, point[0], scale)
         fx = (self._freq_x[columns] + point[0])[None, :] * np.float32(scale)
         fy = (self._freq_y[rows] + point[1])[:, None] * np.float32(scale)

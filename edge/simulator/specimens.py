@@ -91,7 +91,7 @@ def blood_film(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
     platelets = _draw_cells(shape, rng, _per_area(shape, rng.uniform(0, 3)), (2, 4), 0.3)
     white = _draw_cells(shape, rng, int(rng.random() < 0.4), (radius * 1.0, radius * 1.5), 0.4)
     white *= np.clip(1 + 0.4 * _noise(shape, rng, 1.6), 0.2, None)
-    grain = 1 + 0.06 * _noise(shape, rng, 1.2)
+    grain = np.asarray(1 + 0.06 * _noise(shape, rng, 1.2), np.float32)
     od = _dye(HAEMOGLOBIN, thickness * grain * rng.uniform(0.4, 1.0), rng)
     od += _dye(HAEMATOXYLIN, white + 0.7 * platelets, rng)
     phase = rng.uniform(0.4, 2.2) * thickness + 0.6 * white + 0.4 * platelets
@@ -190,10 +190,10 @@ def from_image(
     margin_y, margin_x = height // 12, width // 12
     inner = image[margin_y : height - margin_y, margin_x : width - margin_x].astype(np.float32) + 1
     size = round(inner.shape[1] / factor), round(inner.shape[0] / factor)
-    small = cv2.resize(inner, size, interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(inner, size, interpolation=cv2.INTER_AREA), np.float32)
     background = np.percentile(small.reshape(-1, 3), 98, axis=0)
     density = np.clip(-np.log(small / background), 0, 2.5).astype(np.float32)
-    density = _crop_or_mirror(density, shape, rng)
+    density = np.clip(_periodic(_crop_or_mirror(density, shape, rng)), 0, None)
     if rng.random() < 0.5:
         density = density[::-1]
     od = np.ascontiguousarray(np.moveaxis(density, 2, 0)) * np.float32(rng.uniform(0.6, 1.3))
@@ -207,6 +207,25 @@ def _crop_or_mirror(density: Float, shape: tuple[int, int], rng: np.random.Gener
     y = int(rng.integers(0, density.shape[0] - shape[0] + 1))
     x = int(rng.integers(0, density.shape[1] - shape[1] + 1))
     return density[y : y + shape[0], x : x + shape[1]]
+
+
+def _periodic(image: Float) -> Float:
+    """The periodic component of ``(H, W, C)``: what is left when a smooth image has taken up the jumps at the edges.
+
+    The simulator's Fourier transform joins opposite edges, and a jump there would ring far into the field. (Moisan,
+    J. Mathematical Imaging and Vision 39, 2011.)
+    """
+    height, width = image.shape[:2]
+    jumps = np.zeros_like(image)
+    jumps[0], jumps[-1] = image[-1] - image[0], image[0] - image[-1]
+    jumps[:, 0] += image[:, -1] - image[:, 0]
+    jumps[:, -1] += image[:, 0] - image[:, -1]
+    cosines = [2 * np.cos(2 * math.pi * np.fft.fftfreq(n)) for n in (height, width)]
+    laplacian = (cosines[0][:, None] + cosines[1][None, :] - 4)[:, :, None]
+    laplacian[0, 0] = 1.0
+    spectrum = fft.fft2(jumps, axes=(0, 1)) / laplacian
+    spectrum[0, 0] = 0
+    return np.asarray(image - fft.ifft2(spectrum, axes=(0, 1)).real, np.float32)
 
 
 def _specimen(name: str, od: Float, phase: Float, rng: np.random.Generator) -> Specimen:

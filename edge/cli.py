@@ -1,0 +1,141 @@
+"""The command line: ``parfocal COMMAND``. Parses, runs one command, and turns what it raises into a line
+and an exit code.
+
+    0  done; `focus`: in focus      3  `focus`: no specimen     1    reading or writing failed
+    2  bad input, nothing was done  4  `focus`: failed          130  interrupted, the motor is released
+
+A command lives in a module that offers ``add_arguments(name, parser)`` and ``run(name, args) -> int``. The
+module is imported once its command was chosen, so the desktop commands may sit beside those of the device
+without the device importing TensorFlow, or anything else, for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import metadata
+from typing import NoReturn, Protocol, cast
+
+from edge.errors import InputError, ParfocalError, one_line
+from firmware_iface.errors import MotionError
+
+__all__ = ["COMMANDS", "main", "version"]
+
+#: Name: (module, one line of help).
+COMMANDS = {
+    "focus": ("edge.commands", "bring the specimen into focus"),
+    "simulate": ("edge.commands", "write simulated z-stacks"),
+    "config": ("edge.commands", "print the default configuration, or its reference"),
+    "train": ("train.commands", "train a network (desktop)"),
+    "convert": ("convert.commands", "quantize a trained network into a model file (desktop)"),
+    "evaluate": ("train.commands", "measure a model on held-out data (desktop)"),
+}
+#: What the extra `train` brings; without it the desktop commands say so in one line.
+TRAIN_PACKAGES = frozenset({"tensorflow", "keras", "tifffile", "imagecodecs", "h5py", "train", "convert"})
+IO_FAILED, BAD_INPUT, FAILED, BROKEN_PIPE, INTERRUPTED = 1, 2, 4, 141, 130
+_LONGEST_LINE = 2000
+
+
+class _CommandModule(Protocol):
+    def add_arguments(self, name: str, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, name: str, args: argparse.Namespace) -> int: ...
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for an error; no abbreviations, so that a typing error cannot pass for another option."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__(**{**settings, "allow_abbrev": False})  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(
+            BAD_INPUT, f"{self.prog}: {one_line(message, limit=_LONGEST_LINE)} (see {self.prog} --help)\n"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command in ``argv`` (default: the process's own) and return its exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an old terminal may not know µ
+    try:
+        code = _run(words)
+        sys.stdout.flush()
+    except SystemExit as stop:  # argparse, for --help and for bad arguments
+        return stop.code if isinstance(stop.code, int) else BAD_INPUT
+    except KeyboardInterrupt:
+        return _say("interrupted", INTERRUPTED)
+    except InputError as error:
+        return _say(error, BAD_INPUT)
+    except (ParfocalError, MotionError) as error:
+        return _say(error, FAILED)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; without this the interpreter would complain once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        return _say(f"reading or writing failed: {error}", IO_FAILED)
+    return code
+
+
+def version() -> str:
+    """Version of the installed distribution; "unknown" in a tree that was never installed."""
+    try:
+        return metadata.version("parfocal")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _run(words: list[str]) -> int:
+    # The top level has no option with a value, so the first word without a dash is the command.
+    chosen = next((word for word in words if not word.startswith("-")), None)
+    parser = _Parser(
+        prog="parfocal",
+        description="Microscope autofocus: looks once, knows how far and which way, moves once, proves it.",
+    )
+    parser.add_argument("--version", action="version", version=f"parfocal {version()}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (_, text) in COMMANDS.items():
+        own = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == chosen:
+            _module(name).add_arguments(name, own)
+    args = parser.parse_args(words)
+    try:
+        return _module(args.command).run(args.command, args)
+    except ImportError as error:
+        _explain(args.command, error)
+        raise
+
+
+def _module(name: str) -> _CommandModule:
+    try:
+        return cast(_CommandModule, importlib.import_module(COMMANDS[name][0]))
+    except ImportError as error:
+        _explain(name, error)
+        raise
+
+
+def _explain(name: str, error: ImportError) -> None:
+    """Raise InputError where a desktop command lacks its extra; any other import that fails is a bug."""
+    root = (error.name or "").partition(".")[0]
+    if root in TRAIN_PACKAGES and not COMMANDS[name][0].startswith("edge."):
+        text = f"{name} runs on a desktop and {root} is missing here: pip install 'parfocal[train]'"
+        raise InputError(text) from error
+
+
+def _say(error: object, code: int) -> int:
+    """One line on stderr; with DEBUG=1 in the environment the traceback before it."""
+    if os.environ.get("DEBUG") == "1":
+        traceback.print_exc()
+    print(f"parfocal: {one_line(error, limit=_LONGEST_LINE)}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

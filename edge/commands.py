@@ -1,0 +1,247 @@
+"""The commands of the device: `focus`, `simulate` and `config`. `edge.cli` parses and turns errors into
+exit codes.
+
+`focus` checks everything before anything moves: arguments, config, model, every image of a stack, the
+places where its outputs go. Only then is the rig switched on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edge import console, model, rig
+from edge.cli import version
+from edge.config import Config, load_config, override
+from edge.config_reference import default_toml, reference_markdown
+from edge.errors import InputError
+from edge.microscope import Microscope
+from edge.outputs import Outputs
+from edge.progress import Bar
+from edge.rig import Rig
+from edge.simulator.stacks import Plan, write_stacks
+from edge.trace import plain
+from edge.zstack import ZStack
+
+__all__ = ["add_arguments", "run"]
+
+EXIT_CODES = {"focused": 0, "no_specimen": 3, "failed": 4}
+START_DEFOCUS_UM = 20.0
+#: A frame resampled to the model's sampling may have this many pixels: 60 times those of a common camera.
+MOST_PIXELS = 150_000_000
+_OF_OTHER_RIGS = {
+    "replay": ("specimen", "start_defocus_um"),
+    "simulated": ("stack", "start_plane", "step_um"),
+}
+
+
+def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the options of the command ``name``."""
+    {"focus": _focus_arguments, "simulate": _simulate_arguments, "config": _config_arguments}[name](parser)
+
+
+def run(name: str, args: argparse.Namespace) -> int:
+    """Run the command ``name`` and return its exit code; `focus` moves the stage."""
+    return {"focus": _focus, "simulate": _simulate, "config": _config}[name](args)
+
+
+def _focus_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="TOML file; `parfocal config` prints one with every key")
+    rigs = ("simulated", "replay", "hardware")
+    add("--rig", choices=rigs, help="what to focus; --stack means replay, and nothing said means simulated")
+    add("--stack", metavar="DIR", help="replay: a z-stack folder (planes.csv and images)")
+    add(
+        "--specimen",
+        metavar="NAME",
+        help="simulated: tissue, blood, debris, empty, or a folder of photographs",
+    )
+    start = parser.add_mutually_exclusive_group()
+    text = f"simulated: start this far past focus ({START_DEFOCUS_UM:g})"
+    start.add_argument("--start-defocus-um", metavar="X", type=_finite, help=text)
+    start.add_argument(
+        "--start-plane", metavar="K", type=int, help="replay: start here, counted by rising z (0)"
+    )
+    add("--seed", metavar="N", type=int, help="start of all chance: the same seed gives the same run")
+    add(
+        "--step-um",
+        metavar="U",
+        type=_finite,
+        help="replay: µm between planes, where a stack counts planes (1)",
+    )
+    add("--model", metavar="FILE", help="a .tflite with its card, or `default`")
+    add("--trace", metavar="FILE", help="write what happened, frame by frame, as JSON")
+    add("--plot", metavar="FILE.png", help="draw the run: frames, belief, position, sharpness")
+    add("--json", action="store_true", help="print the result as JSON")
+
+
+def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
+    plan = Plan()
+
+    def add(option: str, metavar: str, kind: Callable[[str], Any], default: Any, text: str) -> None:
+        parser.add_argument(option, metavar=metavar, type=kind, default=default, help=f"{text} (%(default)s)")
+
+    parser.add_argument("out", metavar="OUT", help="folder to make; it must not exist, or be empty")
+    parser.add_argument(
+        "--specimens", metavar="DIR", help="sharp photographs to use in turn; else drawn specimens"
+    )
+    add("--stacks", "N", int, plan.stacks, "number of stacks")
+    add("--planes", "N", int, plan.planes, "planes of each stack")
+    add("--range-dof", "R", _finite, plan.range_dof, "from -R to R depths of field")
+    add("--objective", "MxNA", str, plan.objective, "such as 20x0.40 or 100x1.25oil")
+    text = "random: another microscope and camera for each stack"
+    parser.add_argument("--optics", choices=("fixed", "random"), default="fixed", help=text)
+    add("--seed", "N", int, plan.seed, "start of all chance")
+    add("--size", "PX", int, plan.size_px, "width and height of the images")
+
+
+def _config_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--reference", action="store_true", help="print the manual of every key (Markdown) instead"
+    )
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r}: a finite number is allowed")
+    return value
+
+
+_finite.__name__ = "number"  # argparse says "invalid number value"
+
+
+def _focus(args: argparse.Namespace) -> int:
+    kind = _rig_kind(args)
+    config = _overridden(args)
+    network = model.load(config.model.path, threads=config.model.threads)
+    outputs = Outputs(args.trace, args.plot)
+    outputs.check()
+    if kind == "replay":
+        shown, notes = _replay(args, config)
+    else:
+        shown, notes = _simulated(args, config)
+    scope = Microscope(shown, network, config)
+    for text in notes:
+        console.note(text)
+    with shown:
+        result = scope.focus()
+    if args.json:
+        _print_json({**plain(result.as_dict()), "rig": shown.name, "model": network.name})
+    else:
+        console.show(result)
+    sys.stdout.flush()  # the result stands, whatever becomes of the files
+    outputs.save(scope, result, title=_title(args, config, kind), version=version())
+    return EXIT_CODES[result.result]
+
+
+def _rig_kind(args: argparse.Namespace) -> str:
+    """Which rig was asked for. Raises InputError for options that contradict each other: none is dropped."""
+    kind: str = args.rig or ("replay" if args.stack is not None else "simulated")
+    if kind == "hardware":
+        raise InputError(
+            "no hardware driver in this version: use --rig simulated, or --stack DIR for a recorded z-stack"
+        )
+    if kind == "replay" and args.stack is None:
+        raise InputError("--rig replay: say which z-stack with --stack DIR")
+    for name in _OF_OTHER_RIGS[kind]:
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name.replace('_', '-')} has no meaning for the {kind} rig")
+    return kind
+
+
+def _overridden(args: argparse.Namespace) -> Config:
+    """The config file's values with those of the command line over them."""
+    simulator = {"specimen": args.specimen, "seed": args.seed}
+    given = {
+        "simulator": {key: value for key, value in simulator.items() if value is not None},
+        "model": {} if args.model is None else {"path": args.model},
+    }
+    return override(load_config(args.config), "command line", **given)
+
+
+def _simulated(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]:
+    """The simulated rig, and that it is one."""
+    start_um = START_DEFOCUS_UM if args.start_defocus_um is None else args.start_defocus_um
+    with contextlib.ExitStack() as until_done:
+        bars: list[Bar] = []
+
+        def report(share: float) -> None:
+            if not bars:  # nothing is computed, and no bar shown, where the field is in the cache
+                bars.append(until_done.enter_context(Bar("simulating the field", 1)))
+            bars[0].set_share(share)
+
+        made = rig.simulated_rig(config, start_defocus_um=start_um, progress=report)
+    low, high = made.stage.limits_um
+    if not low <= made.stage.position_um <= high:
+        raise InputError(
+            f"the stage starts at 0 µm, outside [stage] limit_low_um = {low:g} to limit_high_um = {high:g}"
+        )
+    sim = config.simulator
+    about = f"{sim.specimen}, {start_um:g} µm past focus, seed {sim.seed}"
+    return made, [f"simulated rig: {about}; no hardware is used"]
+
+
+def _replay(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]:
+    """The rig that replays ``--stack``, every image of it checked."""
+    stack = ZStack.open(args.stack, step_um=1.0 if args.step_um is None else args.step_um)
+    start = 0 if args.start_plane is None else args.start_plane
+    if not 0 <= start < len(stack):
+        raise InputError(f"start plane {start}: {args.stack} has planes 0 to {len(stack) - 1}")
+    stack.check()
+    travel_um, step_um = stack.z_um[-1] - stack.z_um[0], config.stage.um_per_step
+    if travel_um < 2 * step_um:
+        raise InputError(
+            f"{args.stack}: spans {travel_um:g} µm, which a stage of {step_um:g} µm a step cannot travel"
+        )
+    made = rig.replay_rig(
+        config, stack, start_plane=start, step_assumed=stack.z_in_planes and args.step_um is None
+    )
+    pixels = stack.shape[0] * stack.shape[1] * made.optics.model_scale**2
+    if pixels > MOST_PIXELS:
+        raise InputError(
+            f"{args.stack}: pixels of {made.optics.pixel_um:g} µm behind {made.optics.objective} would have"
+            f" to be enlarged {made.optics.model_scale:.3g} times: objective or pixel_um is wrong"
+        )
+    notes = [f"replay of {args.stack}, from plane {start}; no hardware is used"]
+    if args.step_um is not None and not stack.z_in_planes:
+        notes.append(f"--step-um {args.step_um:g} is not used: the stack gives z in µm")
+    return made, notes
+
+
+def _title(args: argparse.Namespace, config: Config, kind: str) -> str:
+    if kind == "replay":
+        return f"replay of {Path(args.stack).resolve().name}"
+    return f"simulated {Path(config.simulator.specimen).name}, seed {config.simulator.seed}"
+
+
+def _simulate(args: argparse.Namespace) -> int:
+    plan = Plan(
+        stacks=args.stacks,
+        planes=args.planes,
+        range_dof=args.range_dof,
+        objective=args.objective,
+        random_optics=args.optics == "random",
+        seed=args.seed,
+        size_px=args.size,
+        specimens=None if args.specimens is None else Path(args.specimens),
+    )
+    with Bar("planes", plan.stacks * plan.planes) as bar:
+        names = write_stacks(plan, args.out, progress=bar.advance)
+    print(f"{len(names)} simulated z-stacks of {plan.planes} planes in {args.out}: {names[0]} to {names[-1]}")
+    return 0
+
+
+def _config(args: argparse.Namespace) -> int:
+    sys.stdout.write(reference_markdown() if args.reference else default_toml())
+    return 0
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2, allow_nan=False))

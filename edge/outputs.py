@@ -1,0 +1,75 @@
+"""What a focus run leaves behind when asked to: its trace and its picture.
+
+The places are tried out before anything moves, and filled once the run is over.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge import plot
+from edge.errors import InputError
+from edge.files import atomic_write_bytes
+from edge.microscope import Microscope, Result
+from edge.trace import write_trace
+
+__all__ = ["Outputs"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write, as they were named on the command line; None for one that is not wanted."""
+
+    trace: str | None = None
+    """The trace, JSON."""
+    picture: str | None = None
+    """The picture; a name that ends in ``.png``."""
+
+    def check(self) -> None:
+        """See that each file can be written and that matplotlib is there; leaves nothing behind.
+
+        Raises InputError, one line.
+        """
+        if self.picture is not None:
+            if Path(self.picture).suffix.lower() != ".png":
+                raise InputError(f"--plot {self.picture}: a name that ends in .png is allowed")
+            plot.backend()
+        targets = [
+            _checked(option, name)
+            for option, name in (("--trace", self.trace), ("--plot", self.picture))
+            if name is not None
+        ]
+        if len(set(targets)) < len(targets):
+            raise InputError(f"--trace and --plot name the same file, {self.trace}")
+
+    def save(self, scope: Microscope, result: Result, *, title: str, version: str) -> None:
+        """Write the files, each whole or not at all. Raises OSError: by now the stage has moved."""
+        try:
+            if self.trace is not None:
+                write_trace(self.trace, scope, result, version=version)
+            if self.picture is not None:
+                tolerance_dof = scope.config.focus.tolerance_dof
+                optics = scope.rig.optics
+                drawn = plot.draw(
+                    scope.trace, result, optics=optics, tolerance_dof=tolerance_dof, title=title
+                )
+                atomic_write_bytes(self.picture, drawn)
+        except InputError as error:  # it could be written when `check` tried
+            raise OSError(str(error)) from error
+
+
+def _checked(option: str, name: str) -> Path:
+    """The absolute path, a file of which could be made just now."""
+    try:
+        target = Path(name).resolve()
+        if target.exists() and not target.is_file():
+            raise InputError(f"{option} {name}: is not a regular file, it is not replaced")
+        with tempfile.TemporaryFile(dir=target.parent):
+            return target
+    except InputError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: a circle of links; ValueError: a NUL
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(f"{option} {name}: cannot be written: {reason.lower()}") from error

@@ -1,0 +1,307 @@
+"""The focus loop: its table of states, and what it does on specimens of arithmetic."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+
+import numpy as np
+import pytest
+from focus_bench import BINS, Bench, blank, log_normal, oracle, peaked, refracting, unsure
+
+from edge.autofocus import (
+    Arrived,
+    Autofocus,
+    Begin,
+    Cancelled,
+    Done,
+    Event,
+    Glance,
+    Glanced,
+    Look,
+    Move,
+    Request,
+    Seen,
+    Settings,
+    State,
+)
+from edge.belief import UNKNOWN
+from edge.errors import FocusError
+
+SETTINGS = Settings(-40.0, 40.0)
+ASSUMED = Settings(-40.0, 40.0, assumed=True, gains=UNKNOWN)
+
+#: What each state may be told; all else is illegal.
+LEGAL: dict[State, set[type[Event]]] = {
+    State.READY: {Begin, Cancelled},
+    State.LOOKING: {Seen, Cancelled},
+    State.MOVING: {Arrived, Cancelled},
+    State.STEPPING: {Arrived, Cancelled},
+    State.GLANCING: {Glanced, Cancelled},
+    State.APPROACHING: {Arrived, Cancelled},
+    State.CONFIRMING: {Seen, Cancelled},
+    State.RETURNING: {Arrived, Cancelled},
+    State.DONE: set(),
+}
+#: What a request of each kind leaves the loop waiting for.
+ANSWERS: dict[type[Request], type[Event]] = {Look: Seen, Glance: Glanced, Move: Arrived}
+EVENTS: tuple[Event, ...] = (
+    Begin(0.0),
+    Seen(0.0, 1e-4, log_normal(1.0), BINS),
+    Glanced(0.0, 1e-4),
+    Arrived(0.0),
+    Cancelled("enough"),
+)
+
+
+def loop_in(state: State) -> Autofocus:
+    """A loop that came to ``state`` by its own requests: a network that says nothing leads through all of them."""
+    settings = Settings(-40.0, 40.0, max_looks=2)
+    # A first frame that nothing comes near to has the loop refuse the peak of the sweep in the end.
+    frames = itertools.count()
+    bench = Bench(settings, unsure, lambda z: 1.0 if next(frames) == 0 else peaked(3.0)(z))
+    loop = Autofocus(settings)
+    if state is State.READY:
+        return loop
+    request = loop.send(Begin(0.0))
+    while loop.state is not state:
+        assert not isinstance(request, Done), f"never came by {state}"
+        request = loop.send(bench.answer(request))
+    return loop
+
+
+class TestTable:
+    @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+    @pytest.mark.parametrize("state", State)
+    def test_every_pair(self, state: State, event: Event) -> None:
+        loop = loop_in(state)
+        before = pickle.dumps(vars(loop))
+        if type(event) in LEGAL[state]:
+            loop.send(event)
+            assert pickle.dumps(vars(loop)) != before
+            return
+        with pytest.raises(FocusError) as caught:
+            loop.send(event)
+        assert type(event).__name__ in str(caught.value)
+        assert state.value in str(caught.value)
+        assert pickle.dumps(vars(loop)) == before, "an illegal event changed the loop"
+
+    @pytest.mark.parametrize("state", [s for s in State if s is not State.DONE])
+    def test_a_request_leaves_one_thing_to_wait_for(self, state: State) -> None:
+        """Whatever was asked for last, its answer and nothing else (but a stop) is legal."""
+        loop = Autofocus(SETTINGS)
+        bench = Bench(SETTINGS, unsure, peaked(3.0))
+        request = loop.send(Begin(0.0))
+        while not isinstance(request, Done):
+            assert LEGAL[loop.state] == {ANSWERS[type(request)], Cancelled}
+            request = loop.send(bench.answer(request))
+        assert loop.state is State.DONE
+
+    @pytest.mark.parametrize("start", [-40.001, 41.0, math.nan, math.inf])
+    def test_a_start_outside_the_limits(self, start: float) -> None:
+        loop = Autofocus(SETTINGS)
+        before = pickle.dumps(vars(loop))
+        with pytest.raises(FocusError, match="outside"):
+            loop.send(Begin(start))
+        assert pickle.dumps(vars(loop)) == before
+        assert isinstance(loop.send(Begin(40.0)), Look)
+
+
+class TestCancel:
+    @pytest.mark.parametrize("state", [s for s in State if s is not State.DONE])
+    def test_at_any_point(self, state: State) -> None:
+        loop = loop_in(state)
+        done = loop.send(Cancelled("the lamp went out"))
+        assert isinstance(done, Done)
+        assert (done.result, done.reason) == ("failed", "the lamp went out")
+        assert loop.state is State.DONE
+
+    def test_in_mid_move_counts_from_where_it_stopped(self) -> None:
+        loop = Autofocus(SETTINGS)
+        loop.send(Begin(8.0))
+        assert isinstance(loop.send(Seen(8.0, 1e-5, log_normal(8.0), BINS)), Move)
+        done = loop.send(Cancelled("stopped", 5.0))
+        assert isinstance(done, Done)
+        assert done.defocus == pytest.approx(5.0, abs=0.6)
+
+
+class TestOracle:
+    @pytest.mark.parametrize("specimen", [peaked, refracting])
+    @pytest.mark.parametrize("focus", [-9.5, 0.0, 6.2])
+    @pytest.mark.parametrize("away", [-10.0, -6.0, -2.0, -1.0, 0.0, 0.4, 1.5, 4.0, 11.0])
+    def test_at_most_three_looks(self, specimen: type, focus: float, away: float) -> None:
+        bench = Bench(SETTINGS, oracle(focus), specimen(focus))
+        done = bench.run(focus + away)
+        assert (done.result, done.method) == ("focused", "network"), done.reason
+        assert bench.position == pytest.approx(focus, abs=1.0)
+        assert len(bench.frames) <= 3
+        assert done.confidence is not None
+        assert done.confidence >= SETTINGS.confidence
+        assert done.defocus == pytest.approx(0.0, abs=0.5)
+
+    @pytest.mark.parametrize("start", [-40.0, -15.0, 20.0, 40.0])
+    def test_from_beyond_what_the_network_reads(self, start: float) -> None:
+        bench = Bench(SETTINGS, oracle(2.0), peaked(2.0))
+        assert bench.run(start).result == "focused"
+        assert bench.position == pytest.approx(2.0, abs=1.0)
+        assert bench.looks <= SETTINGS.max_looks + 1
+
+    @pytest.mark.parametrize("assumed", [False, True])
+    @pytest.mark.parametrize("gain", [-1.0, 0.7, 1.4])
+    @pytest.mark.parametrize("start", [-8.0, 3.0, 9.0])
+    def test_a_lying_one(self, gain: float, assumed: bool, start: float) -> None:
+        bench = Bench(ASSUMED if assumed else SETTINGS, oracle(0.0, gain=gain), peaked(0.0))
+        done = bench.run(start)
+        assert done.result == "focused"
+        assert bench.position == pytest.approx(0.0, abs=1.0)
+
+    @pytest.mark.parametrize("gain", [-2.5, 0.4, 2.5])
+    def test_a_microscope_of_which_nothing_is_known(self, gain: float) -> None:
+        bench = Bench(ASSUMED, oracle(0.0, gain=gain), peaked(0.0, width=1 / abs(gain)))
+        assert bench.run(2.0 / abs(gain)).result == "focused"
+        assert bench.position == pytest.approx(0.0, abs=1.0)
+
+    def test_what_was_assumed_is_bracketed(self) -> None:
+        bench = Bench(ASSUMED, oracle(0.0), peaked(0.0))
+        done = bench.run(6.0)
+        assert (done.result, done.method) == ("focused", "network")
+        glanced = [place for kind, place in bench.frames if kind == "glance"]
+        assert min(glanced) < bench.position < max(glanced)
+        assert bench.frames[-1][0] == "look"
+
+
+class TestSweep:
+    @pytest.mark.parametrize("start", [-35.0, 0.0, 12.0])
+    @pytest.mark.parametrize("network", [unsure, oracle(-20.0)], ids=["unsure", "wrong"])
+    def test_settles_what_the_network_cannot(self, network: object, start: float) -> None:
+        bench = Bench(SETTINGS, network, peaked(10.0))  # type: ignore[arg-type]
+        done = bench.run(start)
+        assert (done.result, done.method) == ("focused", "sweep")
+        assert bench.position == pytest.approx(10.0, abs=0.5)
+        assert len(bench.frames) <= bench.loop.budget
+
+    def test_where_contrast_disagrees(self) -> None:
+        """The network is sure of a place that is much less sharp than one seen on the way."""
+        bench = Bench(SETTINGS, oracle(0.0), peaked(9.0))
+        done = bench.run(9.0)
+        assert done.method == "sweep"
+        assert bench.position == pytest.approx(9.0, abs=0.5)
+
+    def test_where_the_neighbourhood_disagrees(self) -> None:
+        bench = Bench(ASSUMED, oracle(0.0), peaked(9.0))
+        done = bench.run(9.0)
+        assert (done.result, done.method) == ("focused", "sweep")
+        assert bench.position == pytest.approx(9.0, abs=0.5)
+
+    def test_a_refracting_specimen_is_believed(self) -> None:
+        for start in (2.0, -2.0, 7.0):
+            bench = Bench(SETTINGS, oracle(0.0), refracting(0.0))
+            assert bench.run(start).method == "network"
+            assert bench.position == pytest.approx(0.0, abs=1.0)
+
+    def test_but_not_one_that_is_known_to_absorb(self) -> None:
+        bench = Bench(Settings(-40, 40, absorbing=True), oracle(0.0), refracting(0.0))
+        assert bench.run(2.0).method == "sweep"
+
+    def test_of_a_phase_specimen_contrast_is_no_guard(self) -> None:
+        bench = Bench(Settings(-40, 40, phase=True), oracle(0.0), refracting(0.0, beside=9.0))
+        assert bench.run(9.0).method == "network"
+        assert bench.position == pytest.approx(0.0, abs=1.0)
+
+    def test_stays_within_its_range(self) -> None:
+        bench = Bench(Settings(-40, 40, sweep_low=-5.0, sweep_high=7.5, max_looks=1), unsure, peaked(3.0))
+        assert bench.run(0.0).result == "focused"
+        assert bench.asked
+        assert all(-5.0 <= place <= 7.5 for place in bench.asked)
+
+    def test_may_be_switched_off(self) -> None:
+        bench = Bench(Settings(-40, 40, sweep=False), unsure, peaked(3.0))
+        done = bench.run(0.0)
+        assert done.result == "failed"
+        assert "switched off" in done.reason
+        assert all(kind == "look" for kind, _ in bench.frames)
+
+    def test_a_peak_that_is_not_found_again(self) -> None:
+        bench = Bench(SETTINGS, unsure, peaked(5.0))
+        bench.contrast = lambda z: peaked(5.0)(z) * (0.1 if bench.loop.state is State.CONFIRMING else 1)
+        done = bench.run(0.0)
+        assert done.result == "failed"
+        assert "not found again" in done.reason
+
+
+class TestFailure:
+    @pytest.mark.parametrize("start", [-40.0, 0.0, 39.5, 40.0])
+    def test_a_blank_field_goes_back_to_where_it_began(self, start: float) -> None:
+        bench = Bench(SETTINGS, blank, lambda _: 0.0)
+        done = bench.run(start)
+        assert done.result == "no_specimen"
+        assert (done.confidence, done.defocus) == (None, None)
+        assert bench.position == start
+        assert 2 <= len(bench.frames) <= 3
+        assert len({place for _, place in bench.frames}) == len(bench.frames), "looked twice at one place"
+
+    def test_a_field_that_only_looks_empty_from_here(self) -> None:
+        bench = Bench(
+            SETTINGS, lambda z: None if abs(z - 14.0) > 9 else oracle(14.0)(z), peaked(14.0, width=3.0)
+        )
+        assert bench.run(0.0).result == "focused"
+        assert bench.position == pytest.approx(14.0, abs=1.0)
+
+    def test_a_view_that_goes_blank_on_the_way(self) -> None:
+        bench = Bench(SETTINGS, lambda z: None if z < 4 else oracle(0.0)(z), peaked(0.0))
+        assert bench.run(8.0).method == "sweep"
+        assert bench.position == pytest.approx(0.0, abs=0.5)
+
+    @pytest.mark.parametrize("contrast", [0.0, 1e-9, 1e-4])
+    def test_a_flat_field(self, contrast: float) -> None:
+        bench = Bench(SETTINGS, unsure, lambda _: contrast)
+        done = bench.run(4.0)
+        assert done.result == "failed"
+        assert done.reason
+        assert bench.position == 4.0
+
+    def test_ends_at_the_sharpest_place_that_was_seen(self) -> None:
+        """A slope without a peak: the focus lies beyond the limits."""
+        bench = Bench(SETTINGS, unsure, peaked(60.0, width=20.0))
+        done = bench.run(0.0)
+        assert done.result == "failed"
+        assert "end of the range" in done.reason
+        assert bench.position == pytest.approx(40.0)
+
+    def test_reports_what_is_believed_where_it_ends(self) -> None:
+        bench = Bench(
+            Settings(-40, 40, sweep=False, max_looks=2), oracle(0.0), lambda z: 1e-4 * (1.1 + z / 50)
+        )
+        done = bench.run(9.0)
+        assert done.result == "failed", "contrast disagrees"
+        assert bench.position == 9.0
+        assert done.defocus == pytest.approx(9.0, abs=0.7)
+        assert done.confidence is not None
+        assert done.confidence < 0.1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"low": 1.0, "high": 1.0},
+        {"low": math.nan, "high": 1.0},
+        {"low": 0.0, "high": math.inf},
+        {"low": 0.0, "high": 5.0, "sweep_low": 6.0},
+        {"low": 0.0, "high": 5.0, "sweep_low": 3.0, "sweep_high": 2.0},
+        {"low": 0.0, "high": 5.0, "tolerance": 0.0},
+        {"low": 0.0, "high": 5.0, "sweep_step": 0.0},
+        {"low": 0.0, "high": 5.0, "max_looks": 0},
+        {"low": 0.0, "high": 5.0, "confidence": 1.0},
+    ],
+)
+def test_settings_that_are_none(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="allowed|limits|needed"):
+        Settings(**wrong)  # type: ignore[arg-type]
+
+
+def test_the_smallest_range() -> None:
+    bench = Bench(Settings(0.0, 0.018), oracle(0.0), peaked(0.0), step=0.018)
+    done = bench.run(0.0)
+    assert done.result in ("focused", "failed")
+    assert np.isin(bench.position, (0.0, 0.018))

@@ -1,0 +1,132 @@
+"""Synthetic tiles: a seed gives the same ones whoever makes them, and nothing held out is seen in training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+
+from edge.errors import InputError
+from edge.files import encode_png
+from edge.simulator import specimens
+from train import synthetic
+from train.recipe import Data
+from train.synthetic import Split, TileData, collect, field_specimen, generate, photographs
+
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+
+@pytest.fixture
+def sharp(tmp_path: Path) -> Path:
+    folder = tmp_path / "sharp"
+    folder.mkdir()
+    for k in range(7):
+        (folder / f"{k}.png").write_bytes(encode_png(tiny.frame(k, 96)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made() -> dict[Split, TileData]:
+    """Each split of the tiny recipe, made in this process."""
+    return {split: collect(generate(tiny.recipe(), split)) for split in SPLITS}
+
+
+def _same(a: TileData, b: TileData) -> bool:
+    pairs = ("pixels", "defocus_dof", "frame", "field", "kind")
+    return a.kinds == b.kinds and all(np.array_equal(getattr(a, k), getattr(b, k)) for k in pairs)
+
+
+class TestGenerate:
+    def test_does_not_depend_on_the_number_of_processes(self, made: dict[Split, TileData]) -> None:
+        # Nine fields are two jobs.
+        assert _same(collect(generate(tiny.recipe(), "train", processes=2)), made["train"])
+
+    def test_another_seed_gives_other_tiles(self, made: dict[Split, TileData]) -> None:
+        other = collect(generate(tiny.recipe(data={"seed": 2, "val_fields": 1}), "val"))
+        assert not np.array_equal(other.pixels[:2], made["val"].pixels[:2])
+
+    def test_shapes_and_dtypes(self, made: dict[Split, TileData]) -> None:
+        for data in made.values():
+            count = len(data)
+            assert data.pixels.shape == (count, tiny.TILE_PX, tiny.TILE_PX, 3)
+            assert data.pixels.dtype == np.int8
+            assert data.pixels.min() >= -127
+            assert [a.dtype for a in (data.defocus_dof, data.frame, data.field, data.kind)] == [
+                np.float32,
+                np.int32,
+                np.int32,
+                np.int16,
+            ]
+            assert all(a.shape == (count,) for a in (data.defocus_dof, data.frame, data.field, data.kind))
+
+    def test_labels_stay_in_range_and_belong_to_frames(self, made: dict[Split, TileData]) -> None:
+        data = made["train"]
+        assert np.abs(data.defocus_dof).max() <= 2.0
+        assert data.defocus_dof.min() < 0 < data.defocus_dof.max()
+        for number in np.unique(data.frame):
+            of = data.frame == number
+            assert len(np.unique(data.defocus_dof[of])) == len(np.unique(data.field[of])) == 1
+            assert of.sum() <= 4
+        assert len(np.unique(data.frame)) <= 9 * 3
+
+    def test_kinds_are_those_of_the_mix(self, made: dict[Split, TileData]) -> None:
+        assert made["train"].kinds == ("debris", "tissue")
+        assert set(made["train"].kind.tolist()) == {0, 1}
+        for field in np.unique(made["train"].field):
+            assert len(np.unique(made["train"].kind[made["train"].field == field])) == 1
+
+    def test_an_empty_field_gives_nothing_to_learn_from(self) -> None:
+        recipe = tiny.recipe(data={"mix": {"empty": 1.0}, "val_fields": 1})
+        with pytest.raises(InputError, match="no informative tile"):
+            collect(generate(recipe, "val"))
+
+
+class TestHeldOut:
+    def test_photographs_are_split_by_file(self, sharp: Path) -> None:
+        data = Data(sharp_folders=(str(sharp),), held_out_every=3, mix={"folder:0": 1.0})
+        names = {split: {p.name for p in photographs(data, 0, split)} for split in SPLITS}
+        assert names["val"] == names["test"] == {"0.png", "3.png", "6.png"}
+        assert names["train"] == {"1.png", "2.png", "4.png", "5.png"}
+
+    def test_fields_show_photographs_of_their_split_alone(
+        self, sharp: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = Data(sharp_folders=(str(sharp),), held_out_every=3, mix={"folder:0": 1.0})
+        read: list[str] = []
+        monkeypatch.setattr(synthetic, "_photograph", lambda file: read.append(file.name) or tiny.frame(0, 96))
+        for split in SPLITS:
+            read.clear()
+            shown = [field_specimen(data, split, k, 32) for k in range(12)]
+            assert set(read) <= {p.name for p in photographs(data, 0, split)}
+            assert {s.name for s in shown} == {"sharp"}
+
+    def test_drawn_specimens_of_two_splits_never_share_a_seed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seeds: list[int] = []
+
+        def recording(name: str, shape: tuple[int, int], seed: int) -> Any:
+            seeds.append(seed)
+            return specimens.make("empty", shape, 0)
+
+        monkeypatch.setattr(synthetic, "make", recording)
+        for number, split in enumerate(SPLITS):
+            seeds.clear()
+            for index in range(40):
+                field_specimen(Data(), split, index, 16)
+            assert {seed % 3 for seed in seeds} == {number}
+            assert len(set(seeds)) == 40
+
+    def test_one_photograph_is_not_enough(self, tmp_path: Path) -> None:
+        (tmp_path / "only.png").write_bytes(encode_png(tiny.frame(0)))
+        data = Data(sharp_folders=(str(tmp_path),), mix={"folder:0": 1.0})
+        with pytest.raises(InputError, match=r"one photograph, which is held out"):
+            synthetic.check_photographs(data)
+
+    def test_missing_photographs_are_told_before_the_work(self, tmp_path: Path) -> None:
+        data = Data(sharp_folders=(str(tmp_path / "none"),), mix={"folder:0": 1.0, "tissue": 1.0})
+        with pytest.raises(InputError, match=r"none: no such folder"):
+            synthetic.check_photographs(data)
+        # A folder that the mix does not ask for need not be there.
+        synthetic.check_photographs(data.model_copy(update={"mix": {"folder:0": 0.0, "tissue": 1.0}}))

@@ -1,0 +1,255 @@
+"""The figures of the closed loop: seeded runs on the simulated rig, and every start plane of real z-stacks.
+
+    python -m train.closed_loop simulated --runs 200 --optics fixed
+    python -m train.closed_loop stacks ../shared/data/zstacks
+
+Specimens are never those of the training: held-out photographs of the recipe, and procedural ones of other
+seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge import model as models
+from edge.config import load_config, override
+from edge.errors import InputError, one_line
+from edge.microscope import Microscope, Result
+from edge.progress import Bar
+from edge.rig import FRAME_PX, replay_rig, simulated_rig
+from edge.simulator.formation import Imaging
+from edge.simulator.sensor import Sensor
+from edge.simulator.specimens import make
+from edge.zstack import ZStack
+from train.data import named_recipe
+from train.recipe import Recipe
+from train.stacks import stack_folders
+from train.synthetic import field_specimen
+
+RANGE_DOF = 10.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run: which field, under which optics, from how far, with which seed."""
+
+    recipe: Recipe
+    """Whose test split the specimen is of, and whether the optics are fixed or random."""
+    field: int
+    """Its number in that split."""
+    empty: bool
+    """An empty field instead."""
+    start_dof: float
+    """Defocus at the start."""
+    seed: int
+    """Of noise, missed steps and slack."""
+    model: str
+    """Path of the model file, or ``default``."""
+
+
+def simulated_trials(
+    recipe: Recipe, runs: int, fields: int, seed: int, model: str, *, empty: bool
+) -> list[Trial]:
+    """``runs`` seeded trials over ``fields`` held-out fields, starts uniform within `RANGE_DOF`."""
+    rng = np.random.default_rng(seed)
+    starts = rng.uniform(-RANGE_DOF, RANGE_DOF, runs)
+    return [
+        Trial(recipe, k % fields, empty, start, seed * 100_000 + k, model)
+        for k, start in enumerate(starts.tolist())
+    ]
+
+
+def run_trial(trial: Trial) -> dict[str, Any]:
+    """One run on the simulated rig: the keys of ``parfocal focus --json``, plus start and field."""
+    data = trial.recipe.data
+    rng = np.random.default_rng((data.seed, trial.field, 23))
+    random = data.optics == "random"
+    if trial.empty:
+        specimen = make("empty", (FRAME_PX, FRAME_PX), 0)
+    else:
+        specimen = field_specimen(data, "test", trial.field, FRAME_PX)
+    config = override(load_config(None), "trial", simulator={"seed": trial.seed})
+    dof_um = config.optics.optics().dof_um
+    rig = simulated_rig(
+        config,
+        start_defocus_um=trial.start_dof * dof_um,
+        specimen=specimen,
+        imaging=Imaging.random(rng) if random else None,
+        sensor=Sensor.random(rng) if random else None,
+    )
+    with rig:
+        scope = Microscope(rig, _model(trial.model), config)
+        result = scope.focus()
+    first = scope.trace.entries[0].true_defocus_um
+    start = trial.start_dof if first is None else first / dof_um
+    return {**result.as_dict(), "start_dof": start, "field": trial.field, "specimen": specimen.name}
+
+
+_MODELS: dict[str, models.Model] = {}
+
+
+def _model(path: str) -> models.Model:
+    if path not in _MODELS:
+        _MODELS[path] = models.load(path)
+    return _MODELS[path]
+
+
+def summary(results: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Shares and medians of simulated runs on specimens, one or more.
+
+    ``worse``: runs that end farther from focus than they began and beyond the tolerance; ``less_sharp``: runs
+    that end less sharp than they began (refracting specimens are sharpest beside focus).
+    """
+    error = np.array([abs(r["true_defocus_dof"]) for r in results])
+    start = np.array([abs(r["start_dof"]) for r in results])
+    captures = np.array([r["captures"] for r in results])
+    focused = np.array([r["result"] == "focused" for r in results])
+    network = np.array([r["method"] == "network" for r in results])
+    start_sharpness = np.array([r["sharpness_start"] for r in results])
+    end_sharpness = np.array([r["sharpness_end"] for r in results])
+    return {
+        "runs": len(results),
+        "within_1_dof": float((error <= 1).mean()),
+        "focused": float(focused.mean()),
+        "by_network": float((network & focused).mean()),
+        "worse": int(((error > start) & (error > 1)).sum()),
+        "less_sharp": int((end_sharpness < 0.95 * start_sharpness).sum()),
+        "captures_median": float(np.median(captures)),
+        "captures_p95": float(np.percentile(captures, 95)),
+        "error_median_dof": float(np.median(error)),
+        "error_p95_dof": float(np.percentile(error, 95)),
+        "seconds_median": float(np.median([r["seconds"] for r in results])),
+    }
+
+
+def replay(folder: Path, plane: int, model: models.Model) -> Result:
+    """Focus on a z-stack from ``plane`` with the default config; a step not stated is taken as 1 µm."""
+    stack = ZStack.open(folder)
+    rig = replay_rig(load_config(None), stack, start_plane=plane, step_assumed=stack.z_in_planes)
+    with rig:
+        return Microscope(rig, model, load_config(None)).focus()
+
+
+def _pooled(trials: list[Trial], what: str) -> list[dict[str, Any]]:
+    out = []
+    pool = ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"))
+    with Bar(what, len(trials)) as bar, pool:
+        for result in pool.map(run_trial, trials):
+            out.append(result)
+            bar.advance()
+    return out
+
+
+def _simulated(args: argparse.Namespace) -> dict[str, Any]:
+    recipe = named_recipe(args.recipe)
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"optics": args.optics})})
+    trials = simulated_trials(recipe, args.runs, args.fields, args.seed, args.model, empty=False)
+    results = _pooled(trials, "runs")
+    trials = simulated_trials(recipe, args.empty_runs, 1, args.seed + 1, args.model, empty=True)
+    empties = _pooled(trials, "empty field")
+    out: dict[str, Any] = {"all": summary(results)}
+    for kind in sorted({r["specimen"] for r in results}):
+        out[kind] = summary([r for r in results if r["specimen"] == kind])
+    if empties:
+        out["empty"] = {
+            "runs": len(empties),
+            "no_specimen": float(np.mean([r["result"] == "no_specimen" for r in empties])),
+            "back_at_start": float(np.mean([abs(r["position_um"]) < 1.0 for r in empties])),
+        }
+    out["failures"] = [r for r in results if abs(r["true_defocus_dof"]) > 1]
+    return out
+
+
+def _stacks(args: argparse.Namespace) -> dict[str, Any]:
+    model, out = models.load(args.model), {}
+    for folder in stack_folders(args.folder):
+        stack = ZStack.open(folder)
+        rows = []
+        for plane in range(len(stack)):
+            result = replay(folder, plane, model).as_dict()
+            result.pop("assumptions", None)
+            rows.append({"start": plane, **result})
+        focus = None if stack.focus_um is None else stack.nearest(stack.focus_um)
+        ended = [r["plane"] for r in rows]
+        out[folder.name] = {
+            "planes": len(stack),
+            "focus_plane": focus,
+            "ended_on": ended,
+            "within_one_plane": None if focus is None else sum(abs(p - focus) <= 1 for p in ended),
+            "focused": sum(r["result"] == "focused" for r in rows),
+            "by_network": sum(r["method"] == "network" and r["result"] == "focused" for r in rows),
+            "captures_median": float(np.median([r["captures"] for r in rows])),
+            "rows": rows,
+        }
+    return out
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the figures as text, or with ``--json`` whole; for bad input one line, and return 2."""
+    args = _parser().parse_args(argv)
+    call: Callable[[argparse.Namespace], dict[str, Any]] = args.call
+    try:
+        out = call(args)
+    except InputError as error:
+        print(f"closed_loop: {one_line(error)}", file=sys.stderr)
+        return 2
+    if args.json:
+        print(json.dumps(out, indent=1))
+    else:
+        _print(out)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m train.closed_loop", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    simulated = commands.add_parser("simulated")
+    simulated.add_argument("--runs", type=_above_zero, default=200)
+    simulated.add_argument("--empty-runs", type=int, default=50)
+    simulated.add_argument("--fields", type=_above_zero, default=30)
+    simulated.add_argument("--seed", type=int, default=1)
+    simulated.add_argument("--optics", choices=["fixed", "random"], default="fixed")
+    simulated.add_argument("--recipe", default="parfocal")
+    simulated.set_defaults(call=_simulated)
+    stacks = commands.add_parser("stacks")
+    stacks.add_argument("folder", type=Path)
+    stacks.set_defaults(call=_stacks)
+    for command in (simulated, stacks):
+        command.add_argument("--model", default="default")
+        command.add_argument("--json", action="store_true")
+    return parser
+
+
+def _above_zero(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def _print(out: dict[str, Any]) -> None:
+    for run in out.pop("failures", []):
+        print(
+            f"missed: {run['specimen']} field {run['field']}, start {run['start_dof']:+.1f},"
+            f" end {run['true_defocus_dof']:+.2f} dof, {run['method']}, {run['captures']} captures:"
+            f" {run['reason']}"
+        )
+    for name, row in out.items():
+        cells = (
+            f"{k} {v:.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items() if k != "rows"
+        )
+        print(f"{name}:", ", ".join(cells))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
