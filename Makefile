@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PURE_CORE := edge/autofocus.py,edge/belief.py,edge/optics.py,edge/sharpness.py,edge/sweep.py,edge/tiles.py,firmware_iface/profile.py
 
-.PHONY: help demo test lint format coverage clean
+.PHONY: help demo test lint format coverage figures clean
 
 help:
 	@echo "make demo      bring a simulated specimen into focus and draw the run into demo.png (no TensorFlow)"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint      style, types and import rules"
 	@echo "make format    put the style right"
 	@echo "make coverage  branch coverage of the pure core, at least 95 %"
+	@echo "make figures   what the shipped model and the loop reach (minutes; uses ../shared/data)"
 	@echo "make clean     remove the environment and everything built"
 
 demo: $(VENV)/.for-demo
@@ -35,6 +36,13 @@ format: $(VENV)/.for-test
 coverage: $(VENV)/.for-test
 	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/coverage report --include=$(PURE_CORE) --fail-under=95
+
+# Every figure that the README and the model's card state: held-out tiles and frames, the closed loop, real stacks.
+figures: $(VENV)/.for-test
+	$(BIN)/parfocal evaluate default synthetic
+	$(BIN)/python -m train.closed_loop simulated --optics fixed
+	$(BIN)/python -m train.closed_loop simulated --optics random --empty-runs 0
+	$(BIN)/python -m train.closed_loop stacks ../shared/data/zstacks
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo.png

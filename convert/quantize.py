@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -56,7 +57,8 @@ def to_tflite(model: Any, calibration: NDArray[np.int8] | None) -> bytes:
 
     tile = tf.TensorSpec((1, *model.input_shape[1:]), tf.float32)
     concrete = tf.function(serve, input_signature=[tile]).get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], model)
+    # Not with the model as a second argument: the weights would stay variables, which nothing sets.
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
     if calibration is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: _representative(calibration)
@@ -77,6 +79,11 @@ def _representative(calibration: NDArray[np.int8]) -> Iterator[list[NDArray[np.f
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The converter talks on stdout and stderr."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    """The converter talks on stdout and stderr, and misses statistics that the calibration will give it."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", "Statistics for quantized inputs were expected", UserWarning)
         yield

@@ -188,7 +188,7 @@ class Belief:
         return self.gains[:, None] * (position - self.places)[None, :]
 
     def _nearest_best(self, score: Array, position: float) -> int:
-        """The cell of the highest score; of a flat top the one nearest ``position``, not the luck of rounding."""
+        """The cell of the highest score; of a flat top the one nearest ``position``, not rounding's."""
         top = np.flatnonzero(score >= score.max() - 1e-6)
         return int(top[np.argmin(np.abs(self.places[top] - position))])
 

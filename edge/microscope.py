@@ -36,11 +36,13 @@ from firmware_iface.errors import MoveCancelled
 
 #: Where the focus can be, beyond the start, in dof: what a belief is spread over at the most.
 BELIEF_REACH_DOF = 100.0
+#: The trace keeps frames at no more than this many pixels a side: a sweep must fit a small computer.
+THUMBNAIL_PX = 320
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """One frame of a run: the ``image``, the ``belief`` after it ``(defocus_dof, probability)`` or None."""
+    """One frame of a run: ``image`` made small, ``belief`` ``(defocus_dof, probability)`` after it"""
 
     time_s: float
     state: str
@@ -182,7 +184,9 @@ class Microscope:
     def _capture(self, state: str, *, infer: bool) -> Seen:
         """A frame exposed after the stage has settled, its sharpness and, if asked for, its defocus."""
         rig = self.rig
-        frame: Frame = rig.camera.capture(rig.clock.now_s())
+        # A move that was stopped has not settled by itself.
+        settled_s = rig.stage.last_motion_ended_s + self.config.stage.settle_s
+        frame: Frame = rig.camera.capture(max(rig.clock.now_s(), settled_s))
         # A guessed sampling could throw the finest detail away, and the finest is what peaks nearest focus.
         measure = sharpness(frame.image, 1.0 if rig.assumed else rig.optics.model_scale)
         log_likelihood, tiles = None, None
@@ -199,7 +203,7 @@ class Microscope:
             None,
             None,
             truth,
-            frame.image,
+            _thumbnail(frame.image),
             None,
         )
         self.trace.entries.append(entry)
@@ -242,3 +246,14 @@ class Microscope:
             plane_file=None if replay is None or plane is None else replay.stack.files[plane],
             assumptions=rig.assumptions,
         )
+
+
+def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A copy of ``(H, W, 3)`` uint8 at no more than `THUMBNAIL_PX` a side."""
+    import cv2
+
+    factor = THUMBNAIL_PX / max(image.shape[:2])
+    if factor >= 1:
+        return image.copy()
+    size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
+    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)

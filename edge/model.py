@@ -23,11 +23,12 @@ from edge.optics import PIXELS_PER_RESOLUTION, Optics
 
 Float = NDArray[np.float32]
 
-#: Runtimes in order of preference: module, attribute that is the interpreter, package to install.
+#: Runtimes in order of preference: module, and its attribute that is the interpreter.
 RUNTIMES = (
     ("ai_edge_litert.interpreter", "Interpreter"),
     ("tflite_runtime.interpreter", "Interpreter"),
-    ("tensorflow.lite", "Interpreter"),
+    # tf.lite itself is filled in when tensorflow is imported, and is empty to importlib.
+    ("tensorflow.lite.python.interpreter", "Interpreter"),
 )
 DEFAULT_PATH = Path(__file__).parent / "models" / "default.tflite"
 
@@ -149,8 +150,8 @@ def available_runtimes() -> list[str]:
     found = []
     for module, _ in RUNTIMES:
         try:
-            importlib.import_module(module)
-        except ImportError:
+            _runtime(module)
+        except ModelError:
             continue
         found.append(module)
     return found
@@ -162,7 +163,7 @@ def _runtime(wanted: str | None) -> tuple[str, Callable[..., Any]]:
             continue
         try:
             return module, getattr(importlib.import_module(module), attribute)
-        except ImportError:
+        except (ImportError, AttributeError):
             continue
     raise ModelError(
         f"no TFLite runtime{'' if wanted is None else ' ' + wanted} here: "

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.errors import InputError
 from edge.microscope import Entry, Result, Trace
@@ -28,7 +27,6 @@ __all__ = ["MOST_THUMBNAILS", "backend", "chosen_frames", "draw"]
 MOST_THUMBNAILS = 12
 _PER_ROW, _FEW = 6, 2
 _WIDTH = 13.0
-_THUMBNAIL_PX = 320
 _BLUE, _ORANGE, _GREEN, _GREY, _INK = "#0072B2", "#D55E00", "#009E73", "#8A8A8A", "#222222"
 #: Widest defocus drawn, in dof: beyond it a belief only says "far away".
 _WIDEST_DOF = 40.0
@@ -115,7 +113,7 @@ def _draw_filmstrip(strip: SubFigure, entries: Sequence[Entry], shown: Sequence[
     for axis, k in zip(axes, shown, strict=False):
         entry = entries[k]
         axis.axis("on")
-        axis.imshow(_thumbnail(entry.image), interpolation="nearest")
+        axis.imshow(entry.image, interpolation="nearest")
         axis.set_xticks([])
         axis.set_yticks([])
         for spine in axis.spines.values():
@@ -246,17 +244,6 @@ def _defocus_range(entries: Sequence[Entry], optics: Optics, tolerance_dof: floa
     low, high = max(min(reach), -_WIDEST_DOF), min(max(reach), _WIDEST_DOF)
     margin = 0.08 * (high - low)
     return low - margin, high + 2 * margin
-
-
-def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``(H, W, 3)`` uint8 at no more than `_THUMBNAIL_PX` a side."""
-    import cv2
-
-    factor = _THUMBNAIL_PX / max(image.shape[:2])
-    if factor >= 1:
-        return image
-    size = max(1, round(image.shape[1] * factor)), max(1, round(image.shape[0] * factor))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _colour(entry: Entry) -> str:

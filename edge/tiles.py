@@ -129,22 +129,25 @@ def _information(light: Float, noise: float, scale: float, corners: NDArray[np.i
     shape = (light.shape[1], light.shape[0])
     fine = cv2.GaussianBlur(light, (0, 0), _FINE_SIGMA_PX)
     # The coarse mean is taken at a quarter of the size: 16 times fewer pixels, a 4 times smaller kernel.
-    small = cv2.resize(fine, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    small = np.asarray(cv2.resize(fine, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA), np.float32)
     shading = _quadratic(small)
     coarse = shading + cv2.GaussianBlur(small - shading, (0, 0), _COARSE_SIGMA_PX / 4)
     band = fine - cv2.resize(coarse, shape)
-    # White noise through a Gaussian of sigma s (in pixels of the frame) keeps 1 / (2 sqrt(pi) s) of its deviation.
+    # White noise through a Gaussian of sigma s (in the frame's pixels) keeps 1 / (2 sqrt(pi) s) of itself.
     kept = min(1.0, scale / (2 * math.sqrt(math.pi) * _FINE_SIGMA_PX))
     threshold = max(CONTRAST_MIN, NOISE_FACTOR * noise * kept)
     return np.array([band[y : y + size, x : x + size].std() / threshold for y, x in corners], np.float32)
 
 
 def _quadratic(image: Float) -> Float:
-    """The quadratic in x and y nearest to ``(H, W)``: vignetting and a lamp off axis, which are not specimen."""
-    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in image.shape)
-    columns = [np.broadcast_to(c, image.shape).ravel() for c in (1.0, x, y[:, None], x * x, x * y[:, None], y[:, None] ** 2)]
-    terms = np.stack(columns, axis=1)
-    return np.asarray((terms @ np.linalg.lstsq(terms.T @ terms, terms.T @ image.ravel(), rcond=None)[0]).reshape(image.shape), np.float32)
+    """The quadratic in x and y nearest to ``(H, W)``: vignetting, a lamp off axis; nothing to focus on."""
+    x = np.linspace(-1, 1, image.shape[1], dtype=np.float32)[None, :]
+    y = np.linspace(-1, 1, image.shape[0], dtype=np.float32)[:, None]
+    powers = (np.ones_like(x), x, y, x * x, x * y, y * y)
+    terms = np.stack([np.broadcast_to(power, image.shape).ravel() for power in powers], axis=1)
+    terms = terms.astype(np.float64)
+    factors = np.linalg.lstsq(terms.T @ terms, terms.T @ image.ravel(), rcond=None)[0]
+    return np.asarray((terms @ factors).reshape(image.shape), np.float32)
 
 
 def noise_sigma(light: Float) -> float:

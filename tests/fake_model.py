@@ -83,7 +83,9 @@ class FakeInterpreter:
         for k, shape in enumerate(self.outputs):
             value = type(self).network(self._input[0]) if shape[-1] == len(BINS) else np.arange(shape[-1])
             if self.dtype is np.int8:
-                value = np.clip(np.rint(value / self.output_quantization[0]) + self.output_quantization[1], -128, 127)
+                value = np.clip(
+                    np.rint(value / self.output_quantization[0]) + self.output_quantization[1], -128, 127
+                )
             self._buffers[1 + k][:] = value
 
     def get_tensor(self, index: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A stage, a specimen and a network made of arithmetic, on which tests run the focus loop. In depths of field."""
+"""A stage, a specimen and a network of arithmetic, on which tests run the focus loop; in depths of field."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Contrast = Callable[[float], float]
 
 
 def log_normal(defocus: float, *, sigma: float = 0.6, bins: Array = BINS) -> Array:
-    """Log-probabilities over ``bins`` of a network that reads ``defocus``; the end bins stand for all beyond."""
+    """Log-probabilities over ``bins`` of a network that reads ``defocus``; the end bins mean all beyond."""
     log_p = -0.5 * ((bins - np.clip(defocus, bins[0], bins[-1])) / sigma) ** 2
     return np.asarray(log_p - np.log(np.exp(log_p).sum()))
 
@@ -63,7 +63,7 @@ def unsure(position: float) -> Array:
 
 @dataclass
 class Bench:
-    """Answers the requests of a loop; a stage of ``step`` dof stands at whole steps, 0: wherever it is sent."""
+    """Answers the requests of a loop. A stage of ``step`` dof stands at whole steps, 0: where it is sent."""
 
     settings: Settings
     network: Network

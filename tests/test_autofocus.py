@@ -56,7 +56,7 @@ EVENTS: tuple[Event, ...] = (
 
 
 def loop_in(state: State) -> Autofocus:
-    """A loop that came to ``state`` by its own requests: a network that says nothing leads through all of them."""
+    """A loop that came to ``state`` by itself: a network that says nothing leads through all of them."""
     settings = Settings(-40.0, 40.0, max_looks=2)
     # A first frame that nothing comes near to has the loop refuse the peak of the sweep in the end.
     frames = itertools.count()
@@ -296,7 +296,7 @@ class TestFailure:
     ],
 )
 def test_settings_that_are_none(wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="allowed|limits|needed"):
+    with pytest.raises(ValueError, match=r"allowed|limits|needed"):
         Settings(**wrong)  # type: ignore[arg-type]
 
 

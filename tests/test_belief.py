@@ -1,9 +1,10 @@
-"""The belief: a distribution whatever happens, that motion never sharpens, and that learns pitch and direction."""
+"""The belief: always a distribution, which motion never sharpens, and which learns pitch and direction."""
 
 from __future__ import annotations
 
 import copy
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -252,7 +253,7 @@ class TestRead:
     ) -> None:
         belief.see(position, log_likelihood, BINS)
         within = [belief.read(position, t, -50, 50).within for t in (0.01, 0.05, 0.3, 1.0, 5.0, 2e4)]
-        assert all(a <= b + 1e-9 for a, b in zip(within, within[1:], strict=False))
+        assert all(a <= b + 1e-9 for a, b in pairwise(within))
         assert within[-1] == pytest.approx(1)
 
     def test_a_tolerance_finer_than_the_grid(self) -> None:

@@ -16,7 +16,10 @@ import pytest
 
 from edge.camera import Camera, Frame
 from edge.camera.replay import ReplayCamera
+from edge.camera.simulated import SimulatedCamera
 from edge.errors import CameraError
+from edge.simulator.fields import Field
+from edge.simulator.sensor import Sensor
 from edge.zstack import ZStack, write_zstack
 from firmware_iface.clock import VirtualClock
 
@@ -38,7 +41,15 @@ def replay_rig(folder: Path) -> Rig:
     return Rig(ReplayCamera(ZStack.open(folder / "stack"), clock, lambda: 1.0), clock)
 
 
-RIGS: dict[str, Callable[[Path], Rig]] = {"replay": replay_rig}
+def simulated_rig(folder: Path) -> Rig:
+    """A running camera with frames in flight before a small field; the stage stands still."""
+    planes = np.random.default_rng(0).integers(0, 15000, (3, 12, 16, 3), dtype=np.uint16)
+    clock = VirtualClock(start_s=1000.1)
+    field = Field(planes, np.array([-1.0, 0.0, 1.0]))
+    return Rig(SimulatedCamera(field, Sensor(), clock, lambda _: 0.3, seed=0), clock)
+
+
+RIGS: dict[str, Callable[[Path], Rig]] = {"replay": replay_rig, "simulated": simulated_rig}
 
 
 @pytest.fixture(params=RIGS.values(), ids=RIGS.keys())

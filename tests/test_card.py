@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import zipfile
@@ -142,9 +143,7 @@ class TestRefused:
         assert_refused(path, f"schema {SCHEMA + 1}", "upgrade")
 
     def test_a_card_that_would_fill_the_memory(self, tmp_path: Path) -> None:
-        path = with_zip(
-            tmp_path / "m", CARD_NAME, b" " * (2 << 20), compression=zipfile.ZIP_DEFLATED
-        )
+        path = with_zip(tmp_path / "m", CARD_NAME, b" " * (2 << 20), compression=zipfile.ZIP_DEFLATED)
         assert_refused(path, "damaged", "at most")
 
     @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -167,9 +166,7 @@ class TestRefused:
         place = place % len(data)
         data[place : place + len(junk)] = junk
         path.write_bytes(data)
-        try:
-            found = read(path)
-        except ModelError as error:
-            assert "\n" not in str(error)
-        else:
-            assert found == (FLATBUFFER, card())
+        with contextlib.suppress(ModelError):
+            assert read(path) == (FLATBUFFER, card())
+            return
+        assert_refused(path)

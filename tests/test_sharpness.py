@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -32,7 +33,9 @@ def blurred(image: Image, sigma_px: float) -> Image:
     return image if sigma_px == 0 else cv2.GaussianBlur(image, (0, 0), sigma_px)
 
 
-def exposed(image: Image, level: float = 200.0, noise: float = 0.0, gains: tuple[float, ...] = (1, 1, 1)) -> Image:
+def exposed(
+    image: Image, level: float = 200.0, noise: float = 0.0, gains: tuple[float, ...] = (1, 1, 1)
+) -> Image:
     rng = np.random.default_rng(1)
     counts = image * level * np.asarray(gains, np.float32) + rng.normal(0, noise or 1e-9, image.shape)
     return np.clip(np.rint(counts), 0, 255).astype(np.uint8)
@@ -43,7 +46,7 @@ class TestMeasures:
     @pytest.mark.parametrize("noise", [0.0, 2.0])
     def test_fall_with_blur(self, measure: Measure, noise: float) -> None:
         values = [measure(exposed(blurred(scene(), s), noise=noise)) for s in (0, 1, 2, 4)]
-        assert all(a > 1.2 * b for a, b in zip(values, values[1:], strict=False)), values
+        assert all(a > 1.2 * b for a, b in pairwise(values)), values
 
     @measures
     def test_do_not_depend_on_the_exposure(self, measure: Measure) -> None:

@@ -1,4 +1,4 @@
-"""Synthetic tiles: a seed gives the same ones whoever makes them, and nothing held out is seen in training."""
+"""Synthetic tiles: the same seed gives the same ones, and nothing held out is seen in training."""
 
 from __future__ import annotations
 
@@ -96,7 +96,9 @@ class TestHeldOut:
     ) -> None:
         data = Data(sharp_folders=(str(sharp),), held_out_every=3, mix={"folder:0": 1.0})
         read: list[str] = []
-        monkeypatch.setattr(synthetic, "_photograph", lambda file: read.append(file.name) or tiny.frame(0, 96))
+        monkeypatch.setattr(
+            synthetic, "_photograph", lambda file: read.append(file.name) or tiny.frame(0, 96)
+        )
         for split in SPLITS:
             read.clear()
             shown = [field_specimen(data, split, k, 32) for k in range(12)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import InputError
 from edge.files import encode_png
 from train.recipe import Recipe, parse_recipe
 from train.synthetic import TileData
@@ -17,7 +19,7 @@ TILE_PX = 32
 
 
 def recipe(**sections: dict[str, Any]) -> Recipe:
-    """A recipe of a few small fields, one microscope and the first blocks of a narrow network; then ``sections``."""
+    """A few small fields, one microscope, the first blocks of a narrow network; then ``sections``."""
     data: dict[str, dict[str, Any]] = {
         "data": {
             "train_fields": 9,
@@ -101,3 +103,15 @@ def write_stack(folder: Path, about: dict[str, Any], *, seed: int = 0, z: str = 
     (folder / "planes.csv").write_text("\n".join([f"file,{z}", *rows]) + "\n", "utf-8")
     (folder / "about.json").write_text(json.dumps(about), "utf-8")
     return folder
+
+
+def input_error(call: Callable[[], object]) -> str | None:
+    """The line of the InputError that ``call`` raises, None where it raises nothing."""
+    try:
+        call()
+    except InputError as error:
+        line = str(error)
+    else:
+        return None
+    assert "\n" not in line, line
+    return line

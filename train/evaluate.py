@@ -54,8 +54,9 @@ def of_frames(
 ) -> Predictions:
     """The tiles of each frame combined, as on the device."""
     log_p = log_softmax(logits / temperature)
-    frames, first = np.unique(data.frame, return_index=True)
-    joint = np.stack([combine(log_p[data.frame == f], tile_weight) for f in frames])
+    _, first, counts = np.unique(data.frame, return_index=True, return_counts=True)
+    members = np.split(np.argsort(data.frame, kind="stable"), np.cumsum(counts)[:-1])
+    joint = np.stack([combine(log_p[of], tile_weight) for of in members])
     truth = np.clip(data.defocus_dof[first].astype(np.float64), centres[0], centres[-1])
     return Predictions(joint, truth, centres, data.kind[first])
 

@@ -90,12 +90,12 @@ def fit(
     run: Path,
     *,
     seed: int,
-    verbose: int | str = 2,
+    verbose: int = 2,
 ) -> None:
     """Train ``model`` in place and keep its best epoch. Blocks, for hours where the data is large.
 
     ``run``, a folder that exists, gets ``log.csv``, ``best.weights.h5`` and ``model.keras``. ``verbose`` as
-    in Keras. Raises InputError when the loss diverges from the start.
+    in Keras. Raises InputError when the loss diverges.
     """
     settings = recipe.fit
     batches = Batches(train, recipe, seed, train=True)
@@ -126,10 +126,10 @@ def fit(
         keras.callbacks.TerminateOnNaN(),
     ]
     validation = Batches(val, recipe, seed, train=False)
-    trained.fit(
+    history = trained.fit(
         batches, validation_data=validation, epochs=settings.epochs, callbacks=callbacks, verbose=verbose
     )
-    if not best.is_file():
+    if not np.isfinite([*history.history["loss"], *history.history["val_loss"]]).all():
         raise InputError(
             f"the loss diverged: a [fit] learning_rate below {settings.learning_rate:g} is needed"
         )

@@ -15,6 +15,7 @@ import datetime
 import hashlib
 import platform
 import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,7 +47,9 @@ def write(
     np.save(out / "calibration.npy", calibration_tiles(splits["train"], CALIBRATION_TILES, 20, seed))
     for name in ("val", "test"):
         datasets.save(out / f"{name}.npz", splits[name])
-    fit(model, splits["train"], splits["val"], recipe, out, seed=seed, verbose=1)
+    # A bar on a terminal, a line an epoch in a log.
+    verbose = 1 if sys.stdout.isatty() else 2
+    fit(model, splits["train"], splits["val"], recipe, out, seed=seed, verbose=verbose)
     write_json(
         out / "run.json",
         {

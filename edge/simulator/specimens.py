@@ -210,10 +210,10 @@ def _crop_or_mirror(density: Float, shape: tuple[int, int], rng: np.random.Gener
 
 
 def _periodic(image: Float) -> Float:
-    """The periodic component of ``(H, W, C)``: what is left when a smooth image has taken up the jumps at the edges.
+    """The periodic component of ``(H, W, C)``: a smooth image takes up the jumps at the edges; the rest.
 
-    The simulator's Fourier transform joins opposite edges, and a jump there would ring far into the field. (Moisan,
-    J. Mathematical Imaging and Vision 39, 2011.)
+    The simulator's Fourier transform joins opposite edges, and a jump there would ring far into the field.
+    (Moisan, J. Mathematical Imaging and Vision 39, 2011.)
     """
     height, width = image.shape[:2]
     jumps = np.zeros_like(image)

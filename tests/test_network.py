@@ -1,0 +1,224 @@
+"""The network: what its weights become when it is narrower than their source, and what is refused."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+from numpy.typing import NDArray
+
+from edge.errors import InputError
+
+pytestmark = [
+    pytest.mark.train,
+    pytest.mark.skipif(find_spec("keras") is None, reason="needs the train extra (TensorFlow)"),
+]
+
+#: Blocks whose outputs are added to each other, so that they must keep the same channels.
+LINKED = [(1, 2), (3, 4, 5), (6, 7, 8, 9), (10, 11, 12), (13, 14, 15)]
+
+
+@pytest.fixture(scope="module")
+def source() -> Any:
+    """MobileNetV2 1.00 without top, every weight drawn at random."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+    model = keras.applications.MobileNetV2(
+        input_shape=(96, 96, 3), alpha=1.0, include_top=False, weights=None
+    )
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        values = [
+            rng.uniform(0.5, 1.5, w.shape) if w.name == "moving_variance" else rng.normal(0, 0.3, w.shape)
+            for w in layer.weights
+        ]
+        if values:
+            layer.set_weights(values)
+    return model
+
+
+@pytest.fixture(scope="module")
+def npz(source: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of `source` in the form that ``--weights`` takes."""
+    path = tmp_path_factory.mktemp("weights") / "full.npz"
+    np.savez(path, **_arrays(source))
+    return path
+
+
+def _arrays(model: Any) -> dict[str, NDArray[np.float32]]:
+    return {f"{layer.name}/{w.name}": np.asarray(w) for layer in model.layers for w in layer.weights}
+
+
+def _build(weights: object, seed: int = 1, **network: Any) -> Any:
+    from train.network import build
+
+    return build(tiny.recipe(network=network).network, str(weights), seed=seed)
+
+
+@pytest.fixture(scope="module")
+def narrow(npz: Path) -> Any:
+    """Width 0.35, pruned from `source`, every block kept."""
+    return _build(npz, width=0.35, cut=16)
+
+
+class TestShape:
+    @pytest.mark.parametrize(("cut", "last"), [(1, "block_1_project_BN"), (2, "block_2_add")])
+    def test_outputs_are_logits_and_features(self, cut: int, last: str) -> None:
+        model = _build("scratch", cut=cut, bin_count=9)
+        assert model.input_shape == (None, 32, 32, 3)
+        assert {k: tuple(v.shape) for k, v in model.output.items()} == {
+            "logits": (None, 9),
+            "features": (None, 256),
+        }
+        names = [layer.name for layer in model.layers]
+        assert last in names
+        assert names[names.index(last) + 1] == "head_conv"
+        assert f"block_{cut + 1}_expand" not in names
+
+    def test_a_seed_gives_the_same_network(self) -> None:
+        one, same, other = (_arrays(_build("scratch", seed=s, cut=1)) for s in (1, 1, 2))
+        assert all(np.array_equal(one[k], same[k]) for k in one)
+        assert not np.array_equal(one["Conv1/kernel"], other["Conv1/kernel"])
+
+    def test_bins_are_even_and_symmetric(self) -> None:
+        from train.network import bin_centres_dof
+
+        centres = bin_centres_dof(tiny.recipe().network)
+        np.testing.assert_allclose(centres, [-1.5, -1, -0.5, 0, 0.5, 1, 1.5], atol=1e-12)
+
+
+class TestWeights:
+    def test_the_full_width_takes_them_as_they_are(self, source: Any, npz: Path) -> None:
+        model = _build(npz, width=1.0, cut=16, tile_px=64)
+        theirs = _arrays(source)
+        ours = {k: v for k, v in _arrays(model).items() if k.split("/")[0] in {n.name for n in source.layers}}
+        # All but Conv_1, which follows the last block.
+        assert sorted(set(theirs) - set(ours)) == sorted(k for k in theirs if k.startswith("Conv_1"))
+        for name, value in ours.items():
+            np.testing.assert_array_equal(value, theirs[name], err_msg=name)
+
+    def test_the_full_width_computes_what_its_source_does(self, source: Any, npz: Path) -> None:
+        import keras
+
+        model = _build(npz, width=1.0, cut=16, tile_px=96)
+        last = "block_16_project_BN"
+        cut_off = [keras.Model(m.input, m.get_layer(last).output) for m in (model, source)]
+        tile = np.random.default_rng(1).uniform(-1, 1, (1, 96, 96, 3)).astype(np.float32)
+        ours, theirs = (np.asarray(m(tile, training=False)) for m in cut_off)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+    def test_a_narrow_one_takes_channels_of_its_source(self, source: Any, narrow: Any) -> None:
+        theirs, ours = _arrays(source), _arrays(narrow)
+        for name in ("bn_Conv1", "block_5_project_BN", "block_16_depthwise_BN"):
+            kept = _kept(theirs[f"{name}/gamma"], ours[f"{name}/gamma"])
+            assert kept == sorted(kept)
+            for weight in ("beta", "moving_mean", "moving_variance"):
+                np.testing.assert_array_equal(theirs[f"{name}/{weight}"][kept], ours[f"{name}/{weight}"])
+
+    def test_kernels_follow_the_channels_before_and_after(self, source: Any, narrow: Any) -> None:
+        theirs, ours = _arrays(source), _arrays(narrow)
+        into = _kept(theirs["block_3_project_BN/gamma"], ours["block_3_project_BN/gamma"])
+        out = _kept(theirs["block_4_expand_BN/gamma"], ours["block_4_expand_BN/gamma"])
+        expected = theirs["block_4_expand/kernel"][:, :, into][:, :, :, out]
+        np.testing.assert_array_equal(ours["block_4_expand/kernel"], expected)
+        expected = theirs["block_4_depthwise/kernel"][:, :, out]
+        np.testing.assert_array_equal(ours["block_4_depthwise/kernel"], expected)
+
+    @pytest.mark.parametrize("blocks", LINKED)
+    def test_linked_blocks_keep_the_same_channels(
+        self, source: Any, narrow: Any, blocks: tuple[int, ...]
+    ) -> None:
+        theirs, ours = _arrays(source), _arrays(narrow)
+        names = [f"block_{k}_project_BN/gamma" for k in blocks]
+        kept = [_kept(theirs[name], ours[name]) for name in names]
+        assert all(k == kept[0] for k in kept)
+
+    def test_it_runs(self, narrow: Any) -> None:
+        out = narrow(np.zeros((2, 32, 32, 3), np.float32), training=False)
+        assert np.isfinite(np.asarray(out["logits"])).all()
+
+
+def _kept(theirs: NDArray[np.float32], ours: NDArray[np.float32]) -> list[int]:
+    """Where our values stand among theirs, which are all different."""
+    return [int(np.flatnonzero(theirs == value)[0]) for value in ours]
+
+
+class TestRefused:
+    def _line(self, weights: object, **network: Any) -> str:
+        with pytest.raises(InputError) as caught:
+            _build(weights, **network)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    def test_a_file_that_is_missing_or_no_npz(self, tmp_path: Path) -> None:
+        assert "none.npz: not a readable weights file" in self._line(tmp_path / "none.npz")
+        (tmp_path / "text.npz").write_text("weights")
+        assert "text.npz: not a readable weights file" in self._line(tmp_path / "text.npz")
+        assert "not a readable weights file" in self._line(tmp_path)
+
+    def test_a_file_that_is_cut_short_or_damaged(self, npz: Path, tmp_path: Path) -> None:
+        whole, path = npz.read_bytes(), tmp_path / "w.npz"
+        middle = len(whole) // 2
+        for data in (
+            whole[:middle],
+            whole[:-30],
+            whole[:middle] + bytes(64) + whole[middle + 64 :],
+            whole[:-40] + bytes(40),
+        ):
+            path.write_bytes(data)
+            assert self._line(path).startswith(f"{path}: ")
+
+    def test_weights_of_another_network(self, source: Any, tmp_path: Path) -> None:
+        arrays, path = _arrays(source), tmp_path / "w.npz"
+        for changes in (
+            {"Conv1/kernel": np.zeros((3, 3, 3, 16), np.float32)},
+            {"more": np.zeros(1, np.float32)},
+            {"Conv1/kernel": np.full((3, 3, 3, 32), "a")},
+        ):
+            np.savez(path, **{**arrays, **changes})
+            assert self._line(path).endswith("MobileNetV2 1.00 without top is needed")
+        arrays.pop("Conv1/kernel")
+        np.savez(path, **arrays)
+        assert self._line(path).endswith("MobileNetV2 1.00 without top is needed")
+
+    def test_a_network_wider_than_the_weights(self, npz: Path) -> None:
+        assert self._line(npz, width=1.4).startswith("width above 1.0: ")
+
+    @pytest.mark.parametrize(
+        "error",
+        [Exception("URL fetch failure on https://…\nNone"), ValueError("no such alpha"), OSError("full")],
+    )
+    def test_weights_that_cannot_be_fetched(self, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Keras raises a bare Exception where there is no network."""
+        import keras
+
+        real = keras.applications.MobileNetV2
+
+        def offline(**arguments: Any) -> Any:
+            if arguments["weights"] == "imagenet":
+                raise error
+            return real(**arguments)
+
+        monkeypatch.setattr(keras.applications, "MobileNetV2", offline)
+        assert "pass --weights FILE.npz or --weights scratch" in self._line("imagenet", cut=1)
+
+    def test_a_fault_of_ours_is_not_taken_for_a_missing_network(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import keras
+
+        real = keras.applications.MobileNetV2
+
+        def broken(**arguments: Any) -> Any:
+            if arguments["weights"] == "imagenet":
+                raise AttributeError("a fault")
+            return real(**arguments)
+
+        monkeypatch.setattr(keras.applications, "MobileNetV2", broken)
+        with pytest.raises(AttributeError, match="a fault"):
+            _build("imagenet", cut=1)
