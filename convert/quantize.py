@@ -39,6 +39,11 @@ def load_keras(run: Path) -> Any:
     if not path.is_file():
         raise InputError(f"{run}: no model.keras in it; is it a folder that `parfocal train` wrote?")
     try:
+        # Keras does not look at the checksums of the weights.
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
         return keras.saving.load_model(path, compile=False)
     except _UNREADABLE as error:
         raise InputError(f"{path}: not a readable Keras model: {one_line(error)}") from error

@@ -28,13 +28,28 @@ assumed, the estimate is bracketed by a short sweep instead.
 
 from __future__ import annotations
 
-import enum
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from edge.belief import KNOWN, Array, Belief, Gains, Reading
+from edge.belief import Belief, Reading
+from edge.dialogue import (
+    Arrived,
+    Begin,
+    Cancelled,
+    Done,
+    Event,
+    Glance,
+    Glanced,
+    Look,
+    Move,
+    Outcome,
+    Request,
+    Seen,
+    Settings,
+    State,
+)
 from edge.errors import FocusError
 from edge.sweep import Sweep
 
@@ -52,139 +67,6 @@ PROBE_DOF = 8.0
 WINDOW_DOF = 12.0
 #: A bracket reaches this many tolerances to either side, in steps of a third of one.
 BRACKET_REACH, BRACKET_STEP = 1.5, 0.5
-
-
-Outcome = Literal["focused", "no_specimen", "failed"]
-
-
-class State(enum.Enum):
-    """Where a run stands; see the drawing above."""
-
-    READY = "ready"
-    LOOKING = "looking"
-    MOVING = "moving"
-    STEPPING = "stepping"
-    GLANCING = "glancing"
-    APPROACHING = "approaching"
-    CONFIRMING = "confirming"
-    RETURNING = "returning"
-    DONE = "done"
-
-
-@dataclass(frozen=True)
-class Begin:
-    """The run starts at ``position``."""
-
-    position: float
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A frame at ``position``; ``log_likelihood``: of all ``bin_centres`` (dof), None for a blank frame."""
-
-    position: float
-    sharpness: float
-    log_likelihood: Array | None
-    bin_centres: Array
-
-
-@dataclass(frozen=True)
-class Glanced:
-    """A frame at ``position`` of which only the ``sharpness`` was taken."""
-
-    position: float
-    sharpness: float
-
-
-@dataclass(frozen=True)
-class Arrived:
-    """The stage stands at ``position``."""
-
-    position: float
-
-
-@dataclass(frozen=True)
-class Cancelled:
-    """Somebody stopped the run; the stage stands at ``position``, None: where it stood before."""
-
-    reason: str = "stopped"
-    position: float | None = None
-
-
-Event = Begin | Seen | Glanced | Arrived | Cancelled
-
-
-@dataclass(frozen=True)
-class Look:
-    """Capture a frame, infer, and answer with `Seen`."""
-
-
-@dataclass(frozen=True)
-class Glance:
-    """Capture a frame, measure its sharpness, and answer with `Glanced`."""
-
-
-@dataclass(frozen=True)
-class Move:
-    """Move to ``to`` and answer with `Arrived`."""
-
-    to: float
-
-
-@dataclass(frozen=True)
-class Done:
-    """The run is over, where the stage stands. ``confidence``: mass within tolerance there; ``defocus``: the
-    belief's mean there, in dof; both None when no look was informative.
-    """
-
-    result: Outcome
-    reason: str
-    method: Literal["network", "sweep"]
-    confidence: float | None
-    defocus: float | None
-
-
-Request = Look | Glance | Move | Done
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a run may do. Positions and lengths in depths of field.
-
-    ``low``, ``high``: where the stage may be sent, and where the focus can be. ``sweep_low``, ``sweep_high``:
-    the part of that which a sweep searches. ``move_sigma``, ``move_sigma_share``: uncertainty of a motion,
-    and what each dof travelled adds to it. ``assumed``: pitch or optics are guesses: believe in other gains,
-    and bracket. ``absorbing``: contrast is highest in focus for sure. ``phase``: it is not. Neither: the
-    loop notices.
-    """
-
-    low: float
-    high: float
-    tolerance: float = 1.0
-    confidence: float = 0.9
-    max_looks: int = 5
-    sweep: bool = True
-    sweep_low: float = -math.inf
-    sweep_high: float = math.inf
-    sweep_step: float = 1.0
-    assumed: bool = False
-    absorbing: bool = False
-    phase: bool = False
-    gains: Gains = KNOWN
-    move_sigma: float = 0.1
-    move_sigma_share: float = 0.03
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"limits {self.low} to {self.high}: a finite range that rises is needed")
-        if not max(self.low, self.sweep_low) <= min(self.high, self.sweep_high):
-            raise ValueError(f"sweep from {self.sweep_low} to {self.sweep_high}: outside the limits")
-        if not (
-            self.tolerance > 0 and self.sweep_step > 0 and 0 < self.confidence < 1 and self.max_looks > 0
-        ):
-            raise ValueError(
-                "tolerance, sweep step and looks above 0 and a confidence between 0 and 1 are allowed"
-            )
 
 
 @dataclass
@@ -235,6 +117,7 @@ class Autofocus:
                 f"focus loop: start {event.position:.3f} dof is outside {s.low:.3f} to {s.high:.3f}"
             )
         self._start = self._position = event.position
+        self.belief = Belief(s.low, s.high, s.gains, start=event.position)
         return self._to(State.LOOKING, Look())
 
     def _arrived(self, event: Arrived) -> Request:
@@ -249,9 +132,11 @@ class Autofocus:
         self._informative.append(event.position)
         self.surprise = self.belief.see(event.position, event.log_likelihood, event.bin_centres)
         self.reading = self._read()
-        if self.reading.within >= self.settings.confidence and self._distinct():
+        sure = self.reading.within >= self.settings.confidence and self._distinct()
+        last = self.looks >= self.settings.max_looks
+        if sure and (last or self._central(self.reading)):
             return self._settle(event.sharpness)
-        if self.looks >= self.settings.max_looks:
+        if last:
             return self._fall_back("the network did not settle within the looks allowed")
         return self._move_to(self._next_target(self.reading))
 
@@ -284,10 +169,14 @@ class Autofocus:
         nearest = DISTINCT_SHARE * self.settings.tolerance
         return any(abs(place - self._position) > nearest for place in self._informative)
 
+    def _central(self, reading: Reading) -> bool:
+        """The stage stands near the middle of what is believed, not at the edge of the tolerance."""
+        return abs(reading.target - self._position) <= DISTINCT_SHARE * self.settings.tolerance
+
     def _next_target(self, reading: Reading) -> float:
         """The most probable focus; where that is here, a step aside that a second look can judge from."""
         s = self.settings
-        if abs(reading.target - self._position) > DISTINCT_SHARE * s.tolerance:
+        if not self._central(reading):
             return reading.target
         aside = self._position + 1.5 * s.tolerance
         return aside if aside <= s.high else max(s.low, self._position - 1.5 * s.tolerance)
@@ -353,7 +242,8 @@ class Autofocus:
         if event.log_likelihood is not None:
             self.surprise = self.belief.see(event.position, event.log_likelihood, event.bin_centres)
             self.reading = self._read()
-        if event.sharpness < 0.8 * sharpest:
+        _, started = self._seen[0]
+        if event.sharpness < max(0.8 * sharpest, NO_WORSE * started):
             if self._bracket:
                 return self._fall_back("contrast disagrees with the network")
             return self._give_up("the peak of the sweep was not found again")

@@ -31,7 +31,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 #: Share of a look's likelihood that is uniform: the chance that a frame says nothing true.
-OUTLIER_SHARE = 0.02
+OUTLIER_SHARE = 0.01
+#: Half of the runs begin nearer to focus than this, in dof; the prior's width.
+NEAR_DOF = 10.0
 _STEP_DOF = 0.1
 _MOST_CELLS = 2001
 
@@ -82,16 +84,19 @@ class Belief:
     """Probability over focal position and gain; `see` and `move` change it in place, `read` never does.
 
     ``low``, ``high``: where the focus can be, in dof of stage travel; ``low < high`` or ValueError.
+    ``start``: where the stage stands; the focus is likelier near than far, by a Cauchy distribution
+    `NEAR_DOF` wide, which leaves the far ends possible. None: every place is as likely.
     """
 
-    def __init__(self, low: float, high: float, gains: Gains = KNOWN) -> None:
+    def __init__(self, low: float, high: float, gains: Gains = KNOWN, *, start: float | None = None) -> None:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"belief from {low} to {high}: a finite range that rises is needed")
         cells = int(min(_MOST_CELLS, max(3, math.ceil((high - low) / _STEP_DOF) + 1)))
         self.places = np.linspace(low, high, cells)
         self.gains = np.asarray(gains.values, np.float64)
-        prior = np.asarray(gains.weights, np.float64)
-        self.mass = np.repeat(prior[:, None] / prior.sum() / cells, cells, axis=1)
+        weights = np.asarray(gains.weights, np.float64)
+        near = np.ones(cells) if start is None else 1 / (1 + ((self.places - start) / NEAR_DOF) ** 2)
+        self.mass = weights[:, None] / weights.sum() * near[None, :] / near.sum()
         self._ends = (-math.inf, math.inf)
 
     @property

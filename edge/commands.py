@@ -195,11 +195,6 @@ def _replay(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]:
     if not 0 <= start < len(stack):
         raise InputError(f"start plane {start}: {args.stack} has planes 0 to {len(stack) - 1}")
     stack.check()
-    travel_um, step_um = stack.z_um[-1] - stack.z_um[0], config.stage.um_per_step
-    if travel_um < 2 * step_um:
-        raise InputError(
-            f"{args.stack}: spans {travel_um:g} µm, which a stage of {step_um:g} µm a step cannot travel"
-        )
     made = rig.replay_rig(
         config, stack, start_plane=start, step_assumed=stack.z_in_planes and args.step_um is None
     )

@@ -1,10 +1,12 @@
 """The errors that the `edge` layer raises, as one small tree.
 
-    ParfocalError ├── InputError   (ValueError)    what the user gave is wrong: the command line prints the
-    text and exits with 2 │   ├── ConfigError              the configuration file │   ├── StackError
-    a z-stack folder │   └── ModelError               a model file or its card ├── CameraError  (OSError)
-    the camera failed or went away └── FocusError   (RuntimeError)  the focus loop was used wrongly or
-    cannot go on
+    ParfocalError
+    ├── InputError   (ValueError)    what the user gave is wrong: one line on stderr, exit code 2
+    │   ├── ConfigError              the configuration file
+    │   ├── StackError               a z-stack folder
+    │   └── ModelError               a model file or its card
+    ├── CameraError  (OSError)       the camera failed or went away
+    └── FocusError   (RuntimeError)  the focus loop was used wrongly or cannot go on
 
 Each leaf is also a builtin, so that code which knows nothing of us can catch it. What stops a motor is in
 `firmware_iface.errors`. The text of an `InputError` is one line that can stand alone on stderr: it names

@@ -10,9 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.autofocus import (
+from edge.autofocus import Autofocus
+from edge.belief import KNOWN, UNKNOWN
+from edge.camera.base import Frame
+from edge.camera.replay import ReplayCamera
+from edge.config import Config
+from edge.dialogue import (
     Arrived,
-    Autofocus,
     Begin,
     Cancelled,
     Done,
@@ -25,10 +29,6 @@ from edge.autofocus import (
     Seen,
     Settings,
 )
-from edge.belief import KNOWN, UNKNOWN
-from edge.camera.base import Frame
-from edge.camera.replay import ReplayCamera
-from edge.config import Config
 from edge.model import Model
 from edge.rig import Rig
 from edge.sharpness import sharpness

@@ -26,6 +26,8 @@ from firmware_iface.stage import Stage
 
 #: Width and height of simulated frames: three by three tiles.
 FRAME_PX = 384
+#: A replayed stack's stage has no smaller steps than this.
+FINEST_STEP_UM = 0.001
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ def replay_rig(config: Config, stack: ZStack, *, start_plane: int, step_assumed:
         raise InputError(f"{stack.path}: all planes are at one z: nothing to focus through")
     optics, assumptions = _stack_optics(config, stack)
     clock = VirtualClock()
-    step = config.stage.um_per_step
+    # Every plane must be reachable, however coarse the configured motor.
+    gaps = [b - a for a, b in zip(stack.z_um, stack.z_um[1:], strict=False) if b > a]
+    step = min(config.stage.um_per_step, max(min(gaps) / 4, FINEST_STEP_UM))
     # The stage counts from the start plane, so the first frame is that plane to the step.
     start_um = stack.z_um[start_plane]
     axis = SimulatedAxis(
@@ -152,7 +156,7 @@ def replay_rig(config: Config, stack: ZStack, *, start_plane: int, step_assumed:
     )
     limits = (round((low - start_um) / step), round((high - start_um) / step))
     if limits[0] == limits[1]:
-        raise InputError(f"{stack.path}: all planes lie within one step of the stage ({step:g} µm)")
+        raise InputError(f"{stack.path}: all planes lie within {step:g} µm: nothing to focus through")
     stage = Stage(axis, clock, um_per_step=step, limits_steps=limits, settle_s=config.stage.settle_s)
 
     def z_um() -> float:

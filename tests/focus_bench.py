@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from edge.autofocus import (
+from edge.autofocus import Autofocus
+from edge.belief import Array
+from edge.dialogue import (
     Arrived,
-    Autofocus,
     Begin,
     Cancelled,
     Done,
@@ -23,7 +24,6 @@ from edge.autofocus import (
     Seen,
     Settings,
 )
-from edge.belief import Array
 
 BINS = np.linspace(-12.0, 12.0, 49)
 Network = Callable[[float], "Array | None"]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from focus_bench import BINS, Bench, blank, log_normal, oracle, peaked, refracting, unsure
 
-from edge.autofocus import (
+from edge.autofocus import Autofocus
+from edge.belief import UNKNOWN
+from edge.dialogue import (
     Arrived,
-    Autofocus,
     Begin,
     Cancelled,
     Done,
@@ -26,7 +27,6 @@ from edge.autofocus import (
     Settings,
     State,
 )
-from edge.belief import UNKNOWN
 from edge.errors import FocusError
 
 SETTINGS = Settings(-40.0, 40.0)

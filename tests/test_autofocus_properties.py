@@ -11,8 +11,8 @@ from focus_bench import BINS, Bench, blank, log_normal, oracle, peaked, unsure
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from edge.autofocus import Settings, State
 from edge.belief import KNOWN, UNKNOWN, Array
+from edge.dialogue import Settings, State
 
 
 @st.composite

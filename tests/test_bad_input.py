@@ -129,7 +129,7 @@ BAD_STACKS: list[tuple[str, Callable[[Path], None], str]] = [
     ("no table", lambda s: _spoil(s, "planes.csv", None), "planes.csv"),
     ("table of another kind", lambda s: _spoil(s, "planes.csv", b"a,b\n1,2\n"), "header"),
     ("z not a number", lambda s: _spoil(s, "planes.csv", b"file,z_um\nplane000.png,up\n"), "'up'"),
-    ("one z for all", lambda s: _spoil(s, "planes.csv", b"file,z_um\nplane000.png,1\n"), "0 µm"),
+    ("one z for all", lambda s: _spoil(s, "planes.csv", b"file,z_um\nplane000.png,1\n"), "one z"),
     ("about.json damaged", lambda s: _spoil(s, "about.json", b"{"), "about.json"),
     ("absurd pixel", lambda s: _spoil(s, "about.json", b'{"pixel_um": 900}'), "900"),
 ]

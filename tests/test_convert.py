@@ -29,6 +29,8 @@ from train import evaluate
 pytestmark = [
     pytest.mark.train,
     pytest.mark.skipif(find_spec("keras") is None, reason="needs the train extra (TensorFlow)"),
+    # TensorFlow's variables do not know NumPy 2's way to ask for an array.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 
 FIGURES = {"mae_dof", "median_dof", "p95_dof", "median_dof_within_3", "wrong_direction", "ece", "n"}
@@ -268,7 +270,7 @@ class TestDamage:
             if line is not None:
                 refused += 1
                 assert line.startswith(f"{path}: not a readable Keras model: ")
-        assert refused >= 6
+        assert refused >= 10
 
     def test_a_run_of_another_recipe_is_refused(
         self, parfocal: Parfocal, workshop: Path, tmp_path: Path

@@ -16,6 +16,8 @@ from edge.errors import InputError
 pytestmark = [
     pytest.mark.train,
     pytest.mark.skipif(find_spec("keras") is None, reason="needs the train extra (TensorFlow)"),
+    # TensorFlow's variables do not know NumPy 2's way to ask for an array.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 
 #: Blocks whose outputs are added to each other, so that they must keep the same channels.

@@ -193,7 +193,7 @@ class TestReplay:
         with pytest.raises(InputError, match="planes 0 to 1"):
             replay(stack(tmp_path, [0.0, 1.0], FULL), start)
 
-    @pytest.mark.parametrize("z_um", [[1.0], [2.0, 2.0], [0.0, 0.01]])
+    @pytest.mark.parametrize("z_um", [[1.0], [2.0, 2.0], [0.0, 0.0004]])
     def test_nothing_to_focus_through(self, tmp_path: Path, z_um: list[float]) -> None:
         with pytest.raises(InputError, match="all planes"):
             replay(stack(tmp_path, z_um, FULL))

@@ -24,7 +24,9 @@ def no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tensorflow", "keras"):
         monkeypatch.setitem(sys.modules, name, None)
     for name in ("train.network", "train.fit", "train.run_folder", "convert.quantize"):
+        package, _, module = name.partition(".")
         monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.delattr(f"{package}.{module}", raising=False)
 
 
 @pytest.fixture
