@@ -57,6 +57,8 @@ from edge.sweep import Sweep
 ONE_LOOK_CONFIDENCE = 0.97
 #: Looks nearer than this share of the tolerance are one look: their errors are the same.
 DISTINCT_SHARE = 0.5
+#: Places nearer to the focus than this share of the tolerance are as good as it.
+AS_GOOD = 0.5
 #: Sharpness may be this share of the best seen, for frame to frame variation.
 NO_WORSE = 0.93
 #: A refracting specimen is sharpest this many dof beside its focus at the most.
@@ -87,7 +89,8 @@ class Autofocus:
         self._probes: list[float] = []
         self._start = self._position = 0.0
         self._sweep: Sweep | None = None
-        self._bracket = False
+        self._bracketed: float | None = None
+        self._reason = ""
         self._method: Literal["network", "sweep"] = "network"
         self._pending: tuple[Outcome, str] = ("failed", "not run")
 
@@ -152,11 +155,12 @@ class Autofocus:
             and self.surprise <= 0
             and len(self._informative) > 1
         )
-        if refracting and not self.settings.absorbing:
-            return self._finish(
-                "focused", "the belief is sure; a refracting specimen, sharpest beside its focus"
-            )
-        return self._fall_back("contrast disagrees with the network")
+        if not refracting or self.settings.absorbing:
+            return self._fall_back("contrast disagrees with the network")
+        self._reason = "the belief is sure; a refracting specimen, sharpest beside its focus"
+        if self.reading is not None and abs(where - self.reading.target) <= AS_GOOD * self.settings.tolerance:
+            return self._to(State.APPROACHING, Move(where))  # in focus both here and there: the sharper one
+        return self._finish("focused", self._reason)
 
     def _distinct(self) -> bool:
         """Looks from different places, or one that is sure enough where nothing was assumed."""
@@ -196,7 +200,8 @@ class Autofocus:
         s = self.settings
         half = BRACKET_REACH * s.tolerance
         low, high = max(s.low, self._position - half), min(s.high, self._position + half)
-        self._bracket = True
+        self._bracketed = self._position
+        self._reason = "the belief is sure and the neighbourhood is less sharp"
         self._sweep = Sweep(low, high, BRACKET_STEP * s.tolerance, min(max(self._position, low), high))
         return self._step(self._sweep)
 
@@ -205,7 +210,8 @@ class Autofocus:
         if not s.sweep:
             return self._give_up(reason + ", and the sweep is switched off")
         low, high = max(s.low, s.sweep_low), min(s.high, s.sweep_high)
-        self._bracket, self._method = False, "sweep"
+        self._bracketed, self._method = None, "sweep"
+        self._reason = "the sharpest place of a sweep"
         self._sweep = Sweep(low, high, s.sweep_step, min(max(self._start, low), high), window=WINDOW_DOF)
         return self._step(self._sweep)
 
@@ -216,7 +222,7 @@ class Autofocus:
         peak = sweep.peak()
         if peak.clear:
             return self._to(State.APPROACHING, Move(self._allowed(peak.position)))
-        if self._bracket:
+        if self._bracketed is not None:
             return self._fall_back("the neighbourhood does not confirm the network: " + peak.reason)
         return self._give_up(peak.reason)
 
@@ -244,11 +250,12 @@ class Autofocus:
             self.reading = self._read()
         _, started = self._seen[0]
         if event.sharpness < max(0.8 * sharpest, NO_WORSE * started):
-            if self._bracket:
+            if self._method == "network":
                 return self._fall_back("contrast disagrees with the network")
             return self._give_up("the peak of the sweep was not found again")
-        bracketed = "the belief is sure and the neighbourhood is less sharp"
-        return self._finish("focused", bracketed if self._bracket else "the sharpest place of a sweep")
+        if self._bracketed is not None and abs(self._position - self._bracketed) > self.settings.tolerance:
+            self._method = "sweep"  # contrast, not the network, found this place
+        return self._finish("focused", self._reason)
 
     def _give_up(self, reason: str) -> Request:
         """Back to the sharpest place seen; where nothing was sharper, to the start."""
