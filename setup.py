@@ -16,6 +16,8 @@ TEST = [
     "pytest-timeout>=2.3",
     "hypothesis>=6.100",
     "import-linter>=2.1",
+    "pyserial>=3.5",
+    "types-pyserial>=3.5",
     "mypy>=1.15",
     # What `ruff format` likes changes from one minor release to the next.
     "ruff>=0.17,<0.18",
@@ -52,7 +54,7 @@ setup(
         "tomli>=2; python_version < '3.11'",
     ],
     extras_require={
-        "device": ["ai-edge-litert>=1.0"],
+        "device": ["ai-edge-litert>=1.0", "pyserial>=3.5"],
         "plot": PLOT,
         "train": TRAIN,
         "test": TEST,

@@ -6,11 +6,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+from emulators.board import Wire
+from emulators.gcode import Grbl, Marlin
+from emulators.sangaboard import Sangaboard
+from fake_gpio import FakeGpio
+from shared_clock import SharedClock
 
 from firmware_iface.axis import Axis
 from firmware_iface.clock import Clock, VirtualClock
 from firmware_iface.errors import MotionError, MotorError
+from firmware_iface.gcode import GcodeAxis
+from firmware_iface.sangaboard import SangaboardAxis
 from firmware_iface.simulated import SimulatedAxis
+from firmware_iface.step_dir import StepDirAxis
+from firmware_iface.stepper import Rates
+from firmware_iface.uln2003 import Uln2003Axis
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,54 @@ def _simulated_that_misses() -> Bench:
     return Bench(SimulatedAxis(clock, missed_step_probability=0.2, seed=2), clock)
 
 
+def _sangaboard() -> Bench:
+    clock = VirtualClock()
+    return Bench(SangaboardAxis(Wire(Sangaboard(clock, ramp_time_us=100_000, z=-70), clock), clock), clock)
+
+
+def _grbl() -> Bench:
+    clock = VirtualClock()
+    wire = Wire(Grbl(clock), clock)
+    return Bench(GcodeAxis(wire, clock, dialect="grbl", steps_per_mm=400, feed_mm_min=200), clock)
+
+
+def _marlin() -> Bench:
+    clock = VirtualClock()
+    wire = Wire(Marlin(clock, z=40), clock)
+    axis = GcodeAxis(
+        wire, clock, dialect="marlin", steps_per_mm="400", feed_mm_min=150, acceleration_mm_s2=20
+    )
+    return Bench(axis, clock)
+
+
+_RATES = Rates(start_rate_steps_s=200.0, max_rate_steps_s=1000.0, acceleration_steps_s2=5000.0)
+
+
+def _fake_gpio(clock: Clock) -> FakeGpio:
+    gpio = FakeGpio(clock)
+    gpio.setmode(gpio.BCM)
+    return gpio
+
+
+def _uln2003() -> Bench:
+    clock = SharedClock(start_s=1000.0)
+    return Bench(Uln2003Axis(clock, (17, 18, 27, 22), rates=_RATES, gpio=_fake_gpio(clock)), clock)
+
+
+def _step_dir() -> Bench:
+    clock = SharedClock()
+    pins = {"step_pin": 20, "dir_pin": 21, "enable_pin": 16}
+    return Bench(StepDirAxis(clock, "drv8825", **pins, rates=_RATES, gpio=_fake_gpio(clock)), clock)
+
+
 AXES: dict[str, Callable[[], Bench]] = {
     "simulated": _simulated,
     "simulated_that_misses": _simulated_that_misses,
+    "uln2003": _uln2003,
+    "step_dir": _step_dir,
+    "sangaboard": _sangaboard,
+    "grbl": _grbl,
+    "marlin": _marlin,
 }
 
 
