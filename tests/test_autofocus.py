@@ -194,6 +194,22 @@ class TestSweep:
         assert (done.result, done.method) == ("focused", "sweep")
         assert bench.position == pytest.approx(9.0, abs=0.5)
 
+    def test_of_two_places_in_focus_the_sharper_is_kept(self) -> None:
+        """The start was in focus already, and a refracting specimen is sharper there than in the middle."""
+        bench = Bench(SETTINGS, oracle(0.0), refracting(0.0, beside=1.0))
+        done = bench.run(0.4)
+        assert (done.result, done.method) == ("focused", "network")
+        first, last = (bench.contrast(bench.frames[k][1]) for k in (0, -1))
+        assert last >= 0.93 * first
+        assert abs(bench.position) <= 1.0
+
+    def test_a_place_that_contrast_found_is_not_the_networks(self) -> None:
+        """The network says 0, the bracket finds the peak more than a tolerance beside it."""
+        bench = Bench(ASSUMED, oracle(0.0), peaked(1.2, width=0.3))
+        done = bench.run(6.0)
+        assert (done.result, done.method) == ("focused", "sweep")
+        assert abs(bench.position - 1.2) < 0.3
+
     def test_a_refracting_specimen_is_believed(self) -> None:
         for start in (2.0, -2.0, 7.0):
             bench = Bench(SETTINGS, oracle(0.0), refracting(0.0))
