@@ -253,9 +253,15 @@ class Autofocus:
             if self._method == "network":
                 return self._fall_back("contrast disagrees with the network")
             return self._give_up("the peak of the sweep was not found again")
-        if self._bracketed is not None and abs(self._position - self._bracketed) > self.settings.tolerance:
-            self._method = "sweep"  # contrast, not the network, found this place
+        if self._bracketed is not None and not self._agreed(self._bracketed):
+            # Contrast, not the network, found this place.
+            self._method, self._reason = "sweep", "the sharpest place near the network's estimate"
         return self._finish("focused", self._reason)
+
+    def _agreed(self, estimate: float) -> bool:
+        """The network's ``estimate`` was within the tolerance of here, and the belief is still sure."""
+        near = abs(self._position - estimate) <= self.settings.tolerance
+        return near and self.reading is not None and self._read().within >= self.settings.confidence
 
     def _give_up(self, reason: str) -> Request:
         """Back to the sharpest place seen; where nothing was sharper, to the start."""

@@ -12,12 +12,15 @@ without the device importing TensorFlow, or anything else, for them.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from typing import NoReturn, Protocol, cast
 
@@ -65,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # an old terminal may not know µ
     try:
-        code = _run(words)
+        with _terminated_as_interrupted():
+            code = _run(words)
         sys.stdout.flush()
     except SystemExit as stop:  # argparse, for --help and for bad arguments
         return stop.code if isinstance(stop.code, int) else BAD_INPUT
@@ -82,6 +86,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         return _say(f"reading or writing failed: {error}", IO_FAILED)
     return code
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM raises KeyboardInterrupt, so that every `with` and `finally` on the way releases its motor."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def version() -> str:

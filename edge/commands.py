@@ -122,7 +122,8 @@ def _focus(args: argparse.Namespace) -> int:
     config = _overridden(args)
     network = model.load(config.model.path, threads=config.model.threads)
     outputs = Outputs(args.trace, args.plot)
-    outputs.check()
+    read = (args.config, args.stack, model.DEFAULT_PATH.parent, config.model.path)
+    outputs.check([Path(name) for name in read if name is not None])
     if kind == "replay":
         shown, notes = _replay(args, config)
     else:

@@ -39,6 +39,8 @@ def result_lines(result: Result) -> list[str]:
         lines.append(
             f"truth {result.true_defocus_dof:+.2f} depths of field ({result.true_defocus_um:+.2f} µm)"
         )
+    if result.true_defocus_start_um is not None:
+        lines.append(f"truth at the first frame, its slack taken up, {result.true_defocus_start_um:+.2f} µm")
     change = (
         f" ({result.sharpness_end / result.sharpness_start:.3g} times)" if result.sharpness_start > 0 else ""
     )

@@ -81,13 +81,14 @@ class Result:
     sharpness_end: float
     true_defocus_um: float | None = None
     true_defocus_dof: float | None = None
+    true_defocus_start_um: float | None = None
     plane: int | None = None
     plane_file: str | None = None
     assumptions: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without the keys that this rig cannot know."""
-        optional = ("true_defocus_um", "true_defocus_dof", "plane", "plane_file")
+        optional = ("true_defocus_um", "true_defocus_dof", "true_defocus_start_um", "plane", "plane_file")
         out = {k: v for k, v in vars(self).items() if not (k in optional and v is None)}
         return {**out, "assumptions": list(self.assumptions)}
 
@@ -242,6 +243,7 @@ class Microscope:
             sharpness_end=entries[-1].sharpness if entries else math.nan,
             true_defocus_um=truth,
             true_defocus_dof=None if truth is None else rig.optics.dof_from_um(truth),
+            true_defocus_start_um=entries[0].true_defocus_um if entries else None,
             plane=plane,
             plane_file=None if replay is None or plane is None else replay.stack.files[plane],
             assumptions=rig.assumptions,

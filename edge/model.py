@@ -6,8 +6,10 @@ informative tile.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,8 +64,9 @@ class Model:
         self.card, self.name = card, name
         self.runtime, make = _runtime(runtime)
         try:
-            self._interpreter = make(model_content=flatbuffer, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with _quiet():
+                self._interpreter = make(model_content=flatbuffer, num_threads=threads)
+                self._interpreter.allocate_tensors()
             self._input = self._interpreter.get_input_details()[0]
             outputs = self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
@@ -155,6 +158,23 @@ def available_runtimes() -> list[str]:
             continue
         found.append(module)
     return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the runtime's greeting, which its C++ side writes, off stderr; its errors come as exceptions."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # a daemon may have closed it
+        yield
+        return
+    try:
+        with Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _runtime(wanted: str | None) -> tuple[str, Callable[..., Any]]:

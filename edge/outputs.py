@@ -6,6 +6,7 @@ The places are tried out before anything moves, and filled once the run is over.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,14 @@ class Outputs:
     picture: str | None = None
     """The picture; a name that ends in ``.png``."""
 
-    def check(self) -> None:
+    def check(self, inputs: Iterable[Path] = ()) -> None:
         """See that each file can be written and that matplotlib is there; leaves nothing behind.
 
+        ``inputs``: files, and folders with all in them, that the run reads and no output may replace.
         Raises InputError, one line.
         """
+        if self.trace is not None and Path(self.trace).suffix.lower() != ".json":
+            raise InputError(f"--trace {self.trace}: a name that ends in .json is allowed")
         if self.picture is not None:
             if Path(self.picture).suffix.lower() != ".png":
                 raise InputError(f"--plot {self.picture}: a name that ends in .png is allowed")
@@ -41,8 +45,10 @@ class Outputs:
             for option, name in (("--trace", self.trace), ("--plot", self.picture))
             if name is not None
         ]
-        if len(set(targets)) < len(targets):
-            raise InputError(f"--trace and --plot name the same file, {self.trace}")
+        for target in targets:
+            for source in (Path(name).resolve() for name in inputs):
+                if target == source or source in target.parents:
+                    raise InputError(f"{target}: is read by this run ({source}), it is not replaced")
 
     def save(self, scope: Microscope, result: Result, *, title: str, version: str) -> None:
         """Write the files, each whole or not at all. Raises OSError: by now the stage has moved."""

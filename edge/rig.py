@@ -13,7 +13,7 @@ from edge.camera.base import Camera
 from edge.camera.replay import ReplayCamera
 from edge.camera.simulated import SimulatedCamera
 from edge.config import Config
-from edge.errors import InputError
+from edge.errors import InputError, one_line
 from edge.optics import Optics, natural_pixel_um
 from edge.simulator.fields import open_field
 from edge.simulator.formation import Imaging
@@ -80,12 +80,6 @@ def simulated_rig(
     optics = Optics(
         objective, natural_pixel_um(objective, config.optics.wavelength_um), config.optics.wavelength_um
     )
-    low, high = config.stage.limit_low_um, config.stage.limit_high_um
-    if not low <= -start_defocus_um <= high:
-        raise InputError(
-            f"start defocus {start_defocus_um:g} µm: the focus would lie outside the soft limits; "
-            f"{max(-high, -1e9):g} to {-low:g} µm is allowed"
-        )
     chosen = specimen or named_specimen(sim.specimen, sim.seed)
     chosen_imaging = imaging or Imaging(na_over_n=objective.na / objective.immersion_index)
     field = open_field(chosen, chosen_imaging, progress=progress)
@@ -100,6 +94,12 @@ def simulated_rig(
         seed=sim.seed,
     )
     stage = _stage(config, axis, clock)
+    low, high = stage.reachable_um
+    if not low <= -start_defocus_um <= high:
+        raise InputError(
+            f"start defocus {start_defocus_um:g} µm: the focus would lie beyond what the stage reaches"
+            f" between its soft limits; {-high:g} to {-low:g} µm is allowed"
+        )
 
     def defocus_um(t_s: float) -> float:
         return (
@@ -176,11 +176,17 @@ def _stack_optics(config: Config, stack: ZStack) -> tuple[Optics, tuple[str, ...
     objective, pixel_um = stack.objective, stack.pixel_um
     if objective is None:
         objective = own.objective
-        said.append(f"objective assumed {objective} (from the config)")
+        text = stack.about.get("objective")
+        why = "about.json states none" if text is None else f"about.json says {one_line(text, limit=40)!r}"
+        said.append(f"objective assumed {objective} (from the config; {why})")
     if pixel_um is None:
         pixel_um = own.pixel_um
         said.append(f"pixel assumed {pixel_um:.4g} µm (from the config)")
-    return Optics(objective, pixel_um, own.wavelength_um), tuple(said)
+    optics = Optics(objective, pixel_um, own.wavelength_um)
+    span_dof = optics.dof_from_um(stack.z_um[-1] - stack.z_um[0])
+    if not 1.0 <= span_dof <= 1000.0:
+        said.append(f"z is in µm, although the whole stack then spans {span_dof:.2g} depths of field")
+    return optics, tuple(said)
 
 
 def _stage(config: Config, axis: SimulatedAxis, clock: Clock) -> Stage:

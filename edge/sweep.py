@@ -100,7 +100,9 @@ class Sweep:
         values = np.array([self.seen[z] for z in places])
         top = float(values.max())
         reason = self._doubt(values)
-        if not reason and self._at_end(float(places[int(values.argmax())])):
+        # Of a flat top (a stack shows one plane from several places) no part may lie at an end.
+        flat = _flat_top(places, values)
+        if not reason and (self._at_end(float(flat[0])) or self._at_end(float(flat[-1]))):
             reason = "the sharpest place is at the end of the range: the focus may lie beyond it"
         return Peak(_vertex(places, values), top, not reason, reason)
 
@@ -108,10 +110,11 @@ class Sweep:
         """The window holds a clear peak that is not at its ends."""
         if len(self.seen) <= 4:
             return False
-        places = sorted(self.seen)
+        places = np.array(sorted(self.seen))
         values = np.array([self.seen[z] for z in places])
-        best = int(values.argmax())
-        return 0 < best < len(places) - 1 and not self._doubt(values) and values[best] > 2 * np.median(values)
+        flat = _flat_top(places, values)
+        inside = bool(places[0] < flat[0] and flat[-1] < places[-1])
+        return inside and not self._doubt(values) and float(values.max()) > 2 * float(np.median(values))
 
     def _doubt(self, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
         top, low = float(values.max()), float(values.min())
@@ -140,15 +143,21 @@ class Sweep:
         ]
 
 
+def _flat_top(
+    places: np.ndarray[tuple[int], np.dtype[np.float64]], values: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """The rising places of the highest value, one or more."""
+    return np.asarray(places[values >= values.max() * (1 - 1e-9)], np.float64)
+
+
 def _vertex(
     places: np.ndarray[tuple[int], np.dtype[np.float64]], values: np.ndarray[tuple[int], np.dtype[np.float64]]
 ) -> float:
     """Vertex of the parabola through the logarithms of the top three; the middle of a flat top as it is."""
-    top = values.max()
-    flat = places[values >= top * (1 - 1e-9)]
+    flat = _flat_top(places, values)
     k = int(values.argmax())
     if len(flat) > 1 or k in (0, len(places) - 1) or values[k - 1 : k + 2].min() <= 0:
-        return float(flat[len(flat) // 2])
+        return float((flat[0] + flat[-1]) / 2)
     x = places[k - 1 : k + 2] - places[k]
     a, b, _ = np.polyfit(x, np.log(values[k - 1 : k + 2]), 2)
     if a >= 0:

@@ -297,7 +297,7 @@ def _objective(about: Mapping[str, Any]) -> Objective | None:
 
 def _assumptions(folder: Path, in_planes: bool, step_um: float, z_um: tuple[float, ...]) -> Iterable[str]:
     if in_planes:
-        yield f"{folder.name} gives plane numbers, not µm: a step of {step_um:g} µm is assumed"
+        yield f"{folder.name} gives plane numbers, not µm: they are taken as {step_um:g} µm apart"
     if not (folder / ABOUT).exists():
         yield f"{folder.name} has no {ABOUT}: nothing is known about its optics and focus"
     shared = len(z_um) - len(set(z_um))

@@ -194,6 +194,37 @@ class TestSweep:
         assert (done.result, done.method) == ("focused", "sweep")
         assert bench.position == pytest.approx(9.0, abs=0.5)
 
+    def test_of_two_places_in_focus_the_sharper_is_kept(self) -> None:
+        """The start was in focus already, and a refracting specimen is sharper there than in the middle."""
+        bench = Bench(SETTINGS, oracle(0.0), peaked(0.4, width=0.3))
+        done = bench.run(0.4)
+        assert (done.result, done.method) == ("focused", "network")
+        assert bench.position == 0.4
+        assert min(abs(place) for _, place in bench.frames) < 0.1, "it has been in the middle"
+
+    def test_a_peak_that_fades_is_looked_for_again(self) -> None:
+        """The frame at the peak of the bracket is not as sharp as the bracket said: then by a whole sweep."""
+        steady = peaked(0.0)
+        bench = Bench(ASSUMED, oracle(0.0), steady)
+
+        def fading(position: float) -> float:
+            kinds = [kind for kind, _ in bench.frames]
+            confirming = kinds[-2:] == ["glance", "look"] and kinds.count("look") == looks_before_bracket + 1
+            return steady(position) * (0.3 if confirming else 1.0)
+
+        bench.run(6.0)
+        looks_before_bracket = bench.looks - 1
+        bench = Bench(ASSUMED, oracle(0.0), fading)
+        done = bench.run(6.0)
+        assert (done.result, done.method) == ("focused", "sweep")
+
+    def test_a_place_that_contrast_found_is_not_the_networks(self) -> None:
+        """The network says 0, the bracket finds the peak more than a tolerance beside it."""
+        bench = Bench(ASSUMED, oracle(0.0), peaked(1.2, width=0.3))
+        done = bench.run(6.0)
+        assert (done.result, done.method) == ("focused", "sweep")
+        assert abs(bench.position - 1.2) < 0.3
+
     def test_a_refracting_specimen_is_believed(self) -> None:
         for start in (2.0, -2.0, 7.0):
             bench = Bench(SETTINGS, oracle(0.0), refracting(0.0))

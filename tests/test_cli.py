@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import errno
 import json
+import signal
 import subprocess
 import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from oracle import Oracle, Parfocal
 
 from edge import cli, model, outputs
 from edge.errors import CameraError, InputError
+from edge.microscope import Microscope
+from firmware_iface.simulated import SimulatedAxis
 
 ALWAYS = {
     "result",
@@ -77,7 +80,7 @@ class TestFocus:
         (stack / "about.json").write_text('{"focus_z": 4}', encoding="utf-8")
         _, out, _ = parfocal("focus", "--stack", stack, "--step-um", 3.4, "--json")
         assumptions = json.loads(out)["assumptions"]
-        assert any("a step of 3.4 µm" in line for line in assumptions)
+        assert any("3.4 µm apart" in line for line in assumptions)
         assert any("objective" in line for line in assumptions)
         assert any("pixel" in line for line in assumptions)
         _, out, _ = parfocal("focus", "--stack", stack, "--step-um", 3.4)
@@ -111,10 +114,10 @@ class TestFocus:
         config = tmp_path / "rough.toml"
         config.write_text("[simulator]\nmissed_step_probability = 0.05\n", encoding="utf-8")
         words = ("focus", "--config", config, "--json", "--trace")
-        runs = [parfocal(*words, tmp_path / str(k), "--seed", 7 if k < 2 else 8) for k in range(3)]
+        runs = [parfocal(*words, tmp_path / f"{k}.json", "--seed", 7 if k < 2 else 8) for k in range(3)]
         assert runs[0] == runs[1]
         assert runs[0] != runs[2]
-        assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+        assert (tmp_path / "0.json").read_bytes() == (tmp_path / "1.json").read_bytes()
 
     def test_writes_trace_and_picture(self, parfocal: Parfocal, network: Oracle, tmp_path: Path) -> None:
         pytest.importorskip("matplotlib", reason="no matplotlib: the extra `plot` is not installed")
@@ -258,3 +261,22 @@ class TestProcess:
     def test_version_loads_nothing_heavy(self) -> None:
         code = "import sys, edge.cli; assert not {'numpy', 'cv2', 'tensorflow', 'rich'} & set(sys.modules)"
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_sigterm_releases_the_motor_and_says_so(
+    parfocal: Parfocal, network: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released: list[str] = []
+
+    def killed(self: Microscope, **_: object) -> NoReturn:
+        signal.raise_signal(signal.SIGTERM)
+        raise AssertionError("went on after SIGTERM")
+
+    monkeypatch.setattr(Microscope, "focus", killed)
+    monkeypatch.setattr(SimulatedAxis, "release", lambda self: released.append("coils off"))
+    before = signal.getsignal(signal.SIGTERM)
+    code, out, err = parfocal("focus")
+    assert (code, out) == (130, "")
+    assert err.splitlines()[-1] == "parfocal: interrupted"
+    assert "coils off" in released
+    assert signal.getsignal(signal.SIGTERM) is before

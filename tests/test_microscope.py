@@ -36,7 +36,7 @@ KEYS = {
     *("result", "reason", "method", "captures", "moves", "travel_um", "seconds", "position_um"),
     *("defocus_estimate_dof", "confidence", "sharpness_start", "sharpness_end", "assumptions"),
 }
-TRUTH = {"true_defocus_um", "true_defocus_dof"}
+TRUTH = {"true_defocus_um", "true_defocus_dof", "true_defocus_start_um"}
 OBJECTIVE = Objective(20, 0.40)
 BLURRED, EMPTY = blurred_field(), empty_field()
 

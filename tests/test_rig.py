@@ -54,7 +54,7 @@ class TestSimulated:
         with pytest.raises(MotorError, match="coils are off"):
             rig.stage.move_to_um(1.0)
 
-    @pytest.mark.parametrize("start_um", [-149.0, -3.0, 0.0, 10.0, 149.0])
+    @pytest.mark.parametrize("start_um", [-149.0, -3.0, 0.0, 10.0, 137.0])
     def test_truth(self, start_um: float) -> None:
         rig = simulated(start_um, backlash_steps=0)
         assert rig.true_defocus_um is not None
@@ -71,10 +71,10 @@ class TestSimulated:
 
     @pytest.mark.parametrize("start_um", [-151.0, 151.0, math.nan, math.inf, -math.inf])
     def test_a_focus_outside_the_limits(self, start_um: float) -> None:
-        with pytest.raises(InputError, match="outside the soft limits") as caught:
+        with pytest.raises(InputError, match="beyond what the stage reaches") as caught:
             simulated(start_um)
         assert "\n" not in str(caught.value)
-        assert "-150 to 150" in str(caught.value)
+        assert "-149.978 to 137.578" in str(caught.value)
 
     def test_frames_need_no_resampling(self) -> None:
         rig = simulated()

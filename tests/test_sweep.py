@@ -183,3 +183,12 @@ class TestPeak:
         search(sweep, lambda z: values[round(z)])
         best = int(np.argmax(values))
         assert best - 1 <= sweep.peak().position <= best + 1 or values.count(max(values)) > 1
+
+
+@pytest.mark.parametrize("window", [math.inf, 6.0])
+def test_a_flat_top_at_an_end_is_no_peak(window: float) -> None:
+    """A recorded stack shows its sharpest plane from several places, the last at the end of the range."""
+    sweep = Sweep(-3.0, 3.0, 0.5, 0.0, window=window)
+    search(sweep, lambda z: 1e-4 * min(round(z / 2), 1) + 3e-4)
+    assert not sweep.peak().clear
+    assert "end of the range" in sweep.peak().reason

@@ -67,8 +67,8 @@ class TestOpen:
         assert stack.pixel_um is None
         assert stack.objective is None
         assert len(stack.assumptions) == 1
-        assert "a step of 0.5 µm is assumed" in stack.assumptions[0]
-        assert "a step of 1 µm" in ZStack.open(tmp_path).assumptions[0]
+        assert "taken as 0.5 µm apart" in stack.assumptions[0]
+        assert "1 µm apart" in ZStack.open(tmp_path).assumptions[0]
 
     def test_equal_z_keep_the_order_of_the_table(self, tmp_path: Path) -> None:
         stack = ZStack.open(folder_of(tmp_path, "file,z_um\nc.png,1\na.png,0\nb.png,0\n", {}))
