@@ -114,9 +114,10 @@ class TestCameraContract:
         rig.camera.unlock()
         rig.camera.lock()
         rig.camera.lock()
-        rig.camera.capture(-math.inf)
+        locked = rig.camera.capture(-math.inf)
         rig.camera.unlock()
         rig.camera.unlock()
+        assert rig.camera.capture(-math.inf).sequence > locked.sequence
 
     def test_frame_period(self, rig: Rig) -> None:
         assert math.isfinite(rig.camera.frame_period_s)

@@ -59,7 +59,11 @@ class TestDraw:
         assert _drawn([blank, blank, blank]).std() > 5
 
     def test_names_are_not_read_as_formulae(self) -> None:
-        _drawn([_entry(0), _entry(1)], title="replay of $\\frac{$ 100 % {x}")
+        odd, plain = (
+            _drawn([_entry(0), _entry(1)], title=text) for text in ("replay of $\\frac{$ 100 % {x}", "a")
+        )
+        assert odd.shape == plain.shape
+        assert not np.array_equal(odd, plain), "the odd name is drawn"
 
     def test_the_same_run_gives_the_same_picture(self) -> None:
         entries = [_entry(0), _entry(1)]

@@ -14,7 +14,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import platform
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,10 +77,3 @@ def summary(data: TileData) -> dict[str, object]:
         "kinds": {name: int((data.kind == k).sum()) for k, name in enumerate(data.kinds)},
         "sha256": digest.hexdigest(),
     }
-
-
-def copy_record(run: Path, folder: Path) -> None:
-    """Copy what is worth committing of a run (not its data) to ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("recipe.json", "split.json", "log.csv", "run.json"):
-        shutil.copy2(run / name, folder / name)
