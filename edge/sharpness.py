@@ -25,9 +25,8 @@ def sharpness(frame: Frame, scale: float = 1.0) -> float:
     """Energy of the Laplacian of Gaussian (sigma 1.2 px at the model's sampling), less that of white noise;
     0 or more.
 
-    Of fifteen measures of Santos et al. (J. Microscopy 188, 1997) second-derivative energies peak
-    narrowest, and the finest band peaks nearest focus also for specimens that refract, where coarser
-    contrast peaks beside it.
+    The finest usable band: on simulated specimens that refract it peaks nearer to focus than coarser
+    contrast, which peaks beside it (docs/decisions/0003).
     """
     import cv2
 
