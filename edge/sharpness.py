@@ -1,4 +1,4 @@
-"""Focus measures: higher is sharper; all are independent of exposure and blind to what noise alone gives."""
+"""The focus measure: higher is sharper; it is independent of exposure and blind to what noise alone gives."""
 
 from __future__ import annotations
 
@@ -35,12 +35,3 @@ def sharpness(frame: Frame, scale: float = 1.0) -> float:
     # A Laplacian of Gaussian of sigma s keeps 1 / (2 pi s^6) of the variance of white noise.
     noise = noise_sigma(relative) ** 2 / (2 * math.pi * _SIGMA_PX**6)
     return max(0.0, float(np.square(laplacian).mean()) - noise)
-
-
-def tenengrad(frame: Frame, scale: float = 1.0) -> float:
-    """Mean squared Sobel gradient (Krotkov 1988): broader than `sharpness`, it still falls far from focus."""
-    import cv2
-
-    relative = cv2.GaussianBlur(light(frame, scale), (0, 0), 1.0)
-    dx, dy = (cv2.Sobel(relative, cv2.CV_32F, a, b, scale=1 / 8) for a, b in ((1, 0), (0, 1)))
-    return float(np.mean(dx * dx + dy * dy))
