@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -25,9 +25,11 @@ from edge.settings import (
     CameraConfig,
     Config,
     FocusConfig,
+    GpioConfig,
     ModelConfig,
     OpticsConfig,
     Section,
+    SerialConfig,
     SimulatorConfig,
     StageConfig,
 )
@@ -41,9 +43,11 @@ __all__ = [
     "CameraConfig",
     "Config",
     "FocusConfig",
+    "GpioConfig",
     "ModelConfig",
     "OpticsConfig",
     "Section",
+    "SerialConfig",
     "SimulatorConfig",
     "StageConfig",
     "allowed_values",
@@ -160,6 +164,8 @@ def allowed_values(field: FieldInfo) -> str:
         words = [as_toml(word) for word in kinds]
         return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
     kind = kinds[0]
+    if get_origin(kind) is Annotated:  # an optional name
+        kind = get_args(kind)[0]
     if kind is bool:
         return "true or false"
     if kind is str:

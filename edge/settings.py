@@ -2,45 +2,32 @@
 
 The docstring under a key is its manual: `edge.config_reference` builds docs/config.md and the default file
 from these classes, and a test fails where a key has none. Bounds stand beside the key. Every number is
-finite. To add a key, add the attribute with `Field(default, bounds)` and its docstring, and run `python -m
-edge.config_reference --write`.
+finite. What describes hardware is in `edge.hardware_settings`. To add a key, add the attribute with
+`Field(default, bounds)` and its docstring, and run `python -m edge.config_reference --write`.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
+from edge.hardware_settings import CameraConfig, GpioConfig, SerialConfig, StageConfig
 from edge.optics import Objective, Optics
+from edge.section import Name, Section
 
 __all__ = [
     "CameraConfig",
     "Config",
     "FocusConfig",
+    "GpioConfig",
     "ModelConfig",
     "OpticsConfig",
     "Section",
+    "SerialConfig",
     "SimulatorConfig",
     "StageConfig",
 ]
-
-Name = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""One line of text, not empty: a name or a path."""
-
-
-class Section(BaseModel):
-    """What all sections share: frozen, no unknown keys, no text read as a number, no NaN or infinity."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        validate_default=True,
-        use_attribute_docstrings=True,
-    )
 
 
 class OpticsConfig(Section):
@@ -83,76 +70,6 @@ class OpticsConfig(Section):
             self.pixel_um if self.pixel_um is not None else self.camera_pixel_um / objective.magnification
         )
         return Optics(objective, pixel_um, self.wavelength_um)
-
-
-class StageConfig(Section):
-    """The focus motor: how far a step goes, where the soft limits lie, how fast it may run."""
-
-    um_per_step: float = Field(default=0.062, ge=1e-5, le=100.0)
-    """Focus travel of one motor step in µm, always positive. 0.062 is an OpenFlexure microscope."""
-
-    limit_low_um: float = Field(default=-150.0, ge=-100_000.0, le=100_000.0)
-    """Lower soft limit in µm, from where the stage stood at power-on. A move past it does not start."""
-
-    limit_high_um: float = Field(default=150.0, ge=-100_000.0, le=100_000.0)
-    """Upper soft limit in µm, above `limit_low_um`. Keep the objective off the slide with it."""
-
-    backlash_steps: int = Field(default=200, ge=0, le=100_000)
-    """Overshoot in steps of a move against `approach`, so that each move ends with the slack taken up. At
-    least the slack of the drive; 0 for a drive without any."""
-
-    approach: Literal["positive", "negative"] = Field(default="positive")
-    """Direction in which each move ends. Against gravity where the drive has no return spring."""
-
-    max_rate_steps_s: float = Field(default=1000.0, gt=0.0, le=1_000_000.0)
-    """Highest rate in steps/s. Too high and the motor loses steps under load."""
-
-    start_rate_steps_s: float = Field(default=200.0, gt=0.0, le=1_000_000.0)
-    """Rate in steps/s at which the motor starts and stops at once, not above `max_rate_steps_s`."""
-
-    acceleration_steps_s2: float = Field(default=5000.0, gt=0.0, le=100_000_000.0)
-    """Change of rate between the two, in steps/s²."""
-
-    settle_s: float = Field(default=0.1, ge=0.0, le=60.0)
-    """Wait in s after each move until vibration has died down; no frame exposed before then is used."""
-
-    @model_validator(mode="after")
-    def _keys_agree(self) -> StageConfig:
-        low_um, high_um = self.limit_low_um, self.limit_high_um
-        if low_um >= high_um:
-            raise ValueError(
-                f"limit_low_um = {low_um:g}: a number below limit_high_um = {high_um:g} is allowed"
-            )
-        low, high = self.limits_steps
-        if high - low <= self.backlash_steps:
-            raise ValueError(
-                f"backlash_steps = {self.backlash_steps}: fewer than the {max(high - low, 0)} steps between"
-                " the soft limits are allowed"
-            )
-        if self.start_rate_steps_s > self.max_rate_steps_s:
-            raise ValueError(
-                f"start_rate_steps_s = {self.start_rate_steps_s:g}: at most max_rate_steps_s ="
-                f" {self.max_rate_steps_s:g} is allowed"
-            )
-        return self
-
-    @property
-    def limits_steps(self) -> tuple[int, int]:
-        """The soft limits in whole steps, rounded to the inside (a billionth of a step is rounding error)."""
-        low = math.ceil(self.limit_low_um / self.um_per_step - 1e-9)
-        return low, math.floor(self.limit_high_um / self.um_per_step + 1e-9)
-
-    @property
-    def approach_sign(self) -> int:
-        """+1 or -1, as `firmware_iface.stage.Stage` takes it."""
-        return 1 if self.approach == "positive" else -1
-
-
-class CameraConfig(Section):
-    """The camera."""
-
-    frame_period_s: float = Field(default=1 / 30, ge=0.0005, le=60.0)
-    """Time in s from one frame to the next; a simulated or replayed exposure lasts as long."""
 
 
 class FocusConfig(Section):
@@ -231,6 +148,10 @@ class Config(Section):
     """The objective and the pixels."""
     stage: StageConfig = StageConfig()
     """The focus motor."""
+    gpio: GpioConfig = GpioConfig()
+    """The pins of a motor on GPIO."""
+    serial: SerialConfig = SerialConfig()
+    """The serial port of a motor board."""
     camera: CameraConfig = CameraConfig()
     """The camera."""
     focus: FocusConfig = FocusConfig()

@@ -20,13 +20,13 @@ HUGE = "9" * 400
 
 BAD_TEXT = {
     # sections and keys
-    "[stages]\nx = 1": "unknown section [stages]; allowed: [optics], [stage], [camera], [focus], ",
+    "[stages]\nx = 1": "unknown section [stages]; allowed: [optics], [stage], [gpio], [serial], ",
     "threads = 4": "key 'threads' in no section; allowed: [optics], ",
     "stage = 4": "stage = 4: a section, written [stage] on a line of its own, is allowed",
     "[[stage]]\nsettle_s = 1": "stage = [{'settle_s': 1}]: a section",
-    "[camera]\nfps = 30": "unknown key 'fps' in [camera]; allowed: frame_period_s",
+    "[camera]\nfps = 30": "unknown key 'fps' in [camera]; allowed: driver, device, ",
     "[model]\nthread = 1": "unknown key 'thread' in [model]; allowed: path, threads, tiles",
-    "[stage.x]\ny = 1": "unknown key 'x' in [stage]; allowed: um_per_step, ",
+    "[stage.x]\ny = 1": "unknown key 'x' in [stage]; allowed: driver, ",
     '[model]\n"a\\nb" = 1': "unknown key 'a b' in [model]",
     # types
     '[stage]\num_per_step = "0.1"': '[stage] um_per_step = "0.1": a number from 1e-05 to 100 is allowed',

@@ -1,0 +1,52 @@
+"""What is wrong with a picture as such: black, or saturated. Nothing here knows where it came from.
+
+A frame with such a fault has nothing to focus on, and says more about lamp and exposure than about focus.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["fault_of"]
+
+BLACK_LEVEL = 24
+"""Below it (of 255) a pixel counts as black: half a percent of full scale behind a gamma of 2.2, which is
+what black level and read noise leave of no light at all."""
+
+BLACK_SHARE = 0.999
+"""A frame is black when no more than a thousandth of it is brighter. A dark field with a few bright specks
+has more light in it than that; the hot pixels of a covered sensor have less."""
+
+CLIPPED_LEVEL = 254
+"""From here on (of 255) a channel is at its end; JPEG makes 254 of some."""
+
+CLIPPED_SHARE = 0.98
+"""A frame is saturated when more of its pixels than this have all three channels at their end. The
+background of a bright field may clip as a whole: there is nothing to focus on in it, and what is darker keeps
+its detail. Where less than a fiftieth of the frame is left, no specimen is there, or it has clipped too."""
+
+SAMPLES = 50_000
+"""Pixels that are looked at, spread over the frame: the shares are then right to two thousandths."""
+
+
+def fault_of(image: npt.NDArray[np.uint8]) -> str | None:
+    """Why ``image``, (H, W, 3) uint8 RGB, cannot be focused on, in one line with shares; None where it can.
+
+    Under 1 ms for any size: a grid of `SAMPLES` pixels is looked at. ValueError for anything but such an
+    image with at least one pixel.
+    """
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
+        raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
+    every = max(1, int((image.shape[0] * image.shape[1] / SAMPLES) ** 0.5))
+    red, green, blue = np.moveaxis(image[::every, ::every], 2, 0)
+    black = float(np.mean(np.maximum(np.maximum(red, green), blue) < BLACK_LEVEL))
+    if black >= BLACK_SHARE:
+        return f"black ({black:.1%} of its pixels): lamp off, lens covered, or exposure far too short"
+    clipped = float(np.mean(np.minimum(np.minimum(red, green), blue) >= CLIPPED_LEVEL))
+    if clipped > CLIPPED_SHARE:
+        return (
+            f"saturated ({clipped:.1%} of its pixels; {CLIPPED_SHARE:.0%} is allowed): too much light; turn"
+            " the lamp down, or shorten the exposure"
+        )
+    return None

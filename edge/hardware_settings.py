@@ -1,0 +1,237 @@
+"""The sections of the configuration that describe hardware: motor, its pins or its board, camera.
+
+`edge.settings` has the rest and the rules for adding a key.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from edge.section import Name, Section
+
+__all__ = ["CameraConfig", "GpioConfig", "SerialConfig", "StageConfig"]
+
+#: Drivers of `[stage] driver` by where the motor hangs.
+GPIO_DRIVERS = frozenset({"uln2003", "a4988", "drv8825", "tmc2209"})
+SERIAL_DRIVERS = frozenset({"sangaboard", "grbl", "marlin", "klipper"})
+
+
+class StageConfig(Section):
+    """The focus motor: how far a step goes, where the soft limits lie, how fast it may run."""
+
+    driver: Literal[
+        "none", "uln2003", "a4988", "drv8825", "tmc2209", "sangaboard", "grbl", "marlin", "klipper"
+    ] = Field(default="none")
+    """What drives the motor. The first four after `none` hang on GPIO pins (`[gpio]`), the others are boards
+    on a serial port (`[serial]`). With a driver here and in `[camera]`, `parfocal` uses the hardware."""
+
+    inverted: bool = Field(default=False)
+    """Swap the directions of a motor on GPIO pins. A serial board has a setting of its own for that."""
+
+    hold_s: float | None = Field(default=None, ge=0.0, le=86_400.0)
+    """Time in s that the coils of a motor on GPIO pins stay on after a motion. Not set: until the command
+    ends. A geared motor (28BYJ-48) stays where it is without current; one without a gear does not."""
+
+    um_per_step: float = Field(default=0.062, ge=1e-5, le=100.0)
+    """Focus travel of one motor step in µm, always positive. 0.062 is an OpenFlexure microscope."""
+
+    limit_low_um: float = Field(default=-150.0, ge=-100_000.0, le=100_000.0)
+    """Lower soft limit in µm. A move past it does not start. 0 is where the stage stood when its journal was
+    begun, or what `parfocal home` made of it."""
+
+    limit_high_um: float = Field(default=150.0, ge=-100_000.0, le=100_000.0)
+    """Upper soft limit in µm, above `limit_low_um`. Keep the objective off the slide with it."""
+
+    backlash_steps: int = Field(default=200, ge=0, le=100_000)
+    """Overshoot in steps of a move against `approach`, so that each move ends with the slack taken up. At
+    least the slack of the drive; 0 for a drive without any."""
+
+    compensation: Literal["one-sided", "on-reversal"] = Field(default="one-sided")
+    """What is done about slack. `one-sided`: every move ends in the direction `approach`, which needs no
+    exact `backlash_steps`. `on-reversal`: a move that reverses is made longer by `backlash_steps`, which
+    must then be exact, and is quicker."""
+
+    approach: Literal["positive", "negative"] = Field(default="positive")
+    """Direction in which each move ends. Against gravity where the drive has no return spring."""
+
+    max_rate_steps_s: float = Field(default=1000.0, gt=0.0, le=1_000_000.0)
+    """Highest rate in steps/s. Too high and the motor loses steps under load."""
+
+    start_rate_steps_s: float = Field(default=200.0, gt=0.0, le=1_000_000.0)
+    """Rate in steps/s at which the motor starts and stops at once, not above `max_rate_steps_s`."""
+
+    acceleration_steps_s2: float = Field(default=5000.0, gt=0.0, le=100_000_000.0)
+    """Change of rate between the two, in steps/s²."""
+
+    settle_s: float = Field(default=0.1, ge=0.0, le=60.0)
+    """Wait in s after each move until vibration has died down; no frame exposed before then is used."""
+
+    focus_travel_um: float | None = Field(default=None, gt=0.0, le=200_000.0)
+    """Farthest that a move may end from the last good focus, in µm, once there is one. Not set: only the
+    soft limits count."""
+
+    uncertain_travel_um: float = Field(default=50.0, gt=0.0, le=200_000.0)
+    """Farthest that a move may end from here, in µm, after the power was cut in mid-move: the position is
+    then uncertain until focus or home is found."""
+
+    journal: Name = Field(default="auto")
+    """File that remembers the position across restarts and power cuts; `none`: nothing is remembered and 0
+    is where each command begins. `auto`: `stage.journal` in $STATE_DIRECTORY, else in
+    ~/.local/state/parfocal."""
+
+    home: Literal["none", "low", "high"] = Field(default="none")
+    """Which limit switch `parfocal home` goes to."""
+
+    home_um: float = Field(default=0.0, ge=-100_000.0, le=100_000.0)
+    """Position in µm that the stage has where the switch of `home` closes."""
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> StageConfig:
+        low_um, high_um = self.limit_low_um, self.limit_high_um
+        if low_um >= high_um:
+            raise ValueError(
+                f"limit_low_um = {low_um:g}: a number below limit_high_um = {high_um:g} is allowed"
+            )
+        low, high = self.limits_steps
+        if high - low <= self.backlash_steps:
+            raise ValueError(
+                f"backlash_steps = {self.backlash_steps}: fewer than the {max(high - low, 0)} steps between"
+                " the soft limits are allowed"
+            )
+        if self.start_rate_steps_s > self.max_rate_steps_s:
+            raise ValueError(
+                f"start_rate_steps_s = {self.start_rate_steps_s:g}: at most max_rate_steps_s ="
+                f" {self.max_rate_steps_s:g} is allowed"
+            )
+        return self
+
+    @property
+    def limits_steps(self) -> tuple[int, int]:
+        """The soft limits in whole steps, rounded to the inside (a billionth of a step is rounding error)."""
+        low = math.ceil(self.limit_low_um / self.um_per_step - 1e-9)
+        return low, math.floor(self.limit_high_um / self.um_per_step + 1e-9)
+
+    @property
+    def approach_sign(self) -> int:
+        """+1 or -1, as `firmware_iface.stage.Stage` takes it."""
+        return 1 if self.approach == "positive" else -1
+
+
+class GpioConfig(Section):
+    """The pins of a motor on GPIO, by their BCM numbers (on a Jetson those of the same header pins)."""
+
+    in1_pin: int | None = Field(default=None, ge=0, le=63)
+    """ULN2003: the pin wired to IN1 (28BYJ-48: blue)."""
+
+    in2_pin: int | None = Field(default=None, ge=0, le=63)
+    """ULN2003: the pin wired to IN2."""
+
+    in3_pin: int | None = Field(default=None, ge=0, le=63)
+    """ULN2003: the pin wired to IN3."""
+
+    in4_pin: int | None = Field(default=None, ge=0, le=63)
+    """ULN2003: the pin wired to IN4."""
+
+    half_steps: bool = Field(default=True)
+    """ULN2003: half steps, twice as many a turn and smoother; false: full steps."""
+
+    step_pin: int | None = Field(default=None, ge=0, le=63)
+    """A4988, DRV8825, TMC2209: the pin wired to STEP."""
+
+    dir_pin: int | None = Field(default=None, ge=0, le=63)
+    """A4988, DRV8825, TMC2209: the pin wired to DIR."""
+
+    enable_pin: int | None = Field(default=None, ge=0, le=63)
+    """A4988, DRV8825, TMC2209: the pin wired to ENABLE, with 10 kΩ to the logic supply."""
+
+    ms1_pin: int | None = Field(default=None, ge=0, le=63)
+    """The pin wired to MS1 (DRV8825: MODE0). Not set: the microstep is wired on the board."""
+
+    ms2_pin: int | None = Field(default=None, ge=0, le=63)
+    """The pin wired to MS2 (DRV8825: MODE1)."""
+
+    ms3_pin: int | None = Field(default=None, ge=0, le=63)
+    """The pin wired to MS3 (DRV8825: MODE2; a TMC2209 has none)."""
+
+    microsteps: int | None = Field(default=None, ge=1, le=256)
+    """Microsteps per full step, chosen by the pins above: set it with them, and not without."""
+
+    low_limit_pin: int | None = Field(default=None, ge=0, le=63)
+    """Limit switch at the low end. Normally closed to ground, 10 kΩ to the logic supply."""
+
+    high_limit_pin: int | None = Field(default=None, ge=0, le=63)
+    """Limit switch at the high end, wired alike."""
+
+    stop_pin: int | None = Field(default=None, ge=0, le=63)
+    """Stop button, wired alike: stops the motor in mid-move, in both directions."""
+
+    pressed: Literal["high", "low"] = Field(default="high")
+    """Level at the pin of a switch or button that is pressed."""
+
+
+class SerialConfig(Section):
+    """The serial port of a motor board."""
+
+    port: Name | None = Field(default=None)
+    """Device of the board, such as `/dev/ttyACM0`, `/dev/serial/by-id/…` (which stays the same whatever else
+    is plugged in), or `/tmp/printer` for Klipper."""
+
+    baud: int = Field(default=115_200, ge=1200, le=4_000_000)
+    """Speed in bit/s, as the firmware has it."""
+
+    steps_per_mm: float | None = Field(default=None, gt=0.0, le=1_000_000.0)
+    """G-code boards: the board's own steps/mm of its Z axis (GRBL `$102`, Marlin `M92`), which is compared
+    with the board's."""
+
+
+class CameraConfig(Section):
+    """The camera."""
+
+    driver: Literal["none", "picamera2", "opencv", "gstreamer"] = Field(default="none")
+    """`picamera2`: a camera on a Raspberry Pi's ribbon cable. `opencv`: a USB camera. `gstreamer`: a camera
+    on a Jetson's CSI port."""
+
+    device: Name = Field(default="0")
+    """Which one: its number, or for `opencv` also a path such as `/dev/video2` or `/dev/v4l/by-id/…`."""
+
+    width: int = Field(default=1024, ge=64, le=16_384)
+    """Width of the frames in pixels. With `picamera2` a region of the sensor, pixel for pixel."""
+
+    height: int = Field(default=768, ge=64, le=16_384)
+    """Height of the frames in pixels."""
+
+    region_x: int | None = Field(default=None, ge=0, le=16_384)
+    """`picamera2`: left edge of the region, in pixels of the sensor. Not set: the middle."""
+
+    region_y: int | None = Field(default=None, ge=0, le=16_384)
+    """`picamera2`: top edge of the region. Not set: the middle."""
+
+    exposure_us: int | None = Field(default=None, ge=10, le=10_000_000)
+    """Exposure in µs. Not set: the camera's own automatic, held still while focusing. `gstreamer` needs it:
+    the source of a Jetson cannot be changed once it runs."""
+
+    gain: float | None = Field(default=None, ge=0.0, le=10_000.0)
+    """Gain of the sensor, 1 for none; of a USB camera in units of its driver. Not set: automatic, held still
+    while focusing. `gstreamer` needs it."""
+
+    red_gain: float | None = Field(default=None, ge=0.1, le=32.0)
+    """`picamera2`: gain of red against green. Set it with `blue_gain`. Not set: automatic white balance, held
+    still while focusing."""
+
+    blue_gain: float | None = Field(default=None, ge=0.1, le=32.0)
+    """`picamera2`: gain of blue against green."""
+
+    frame_period_s: float = Field(default=1 / 30, ge=0.0005, le=60.0)
+    """Time in s from one frame to the next, as it is asked of the camera; a simulated or replayed exposure
+    lasts as long."""
+
+    @model_validator(mode="after")
+    def _some_keys_come_in_pairs(self) -> CameraConfig:
+        for pair in (("region_x", "region_y"), ("red_gain", "blue_gain")):
+            given = [key for key in pair if getattr(self, key) is not None]
+            if len(given) == 1:
+                raise ValueError(f"{given[0]} alone: both of {' and '.join(pair)}, or none, are allowed")
+        return self
