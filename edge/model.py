@@ -69,7 +69,7 @@ class Model:
                 self._interpreter.allocate_tensors()
             self._input = self._interpreter.get_input_details()[0]
             outputs = self._interpreter.get_output_details()
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, SystemError) as error:  # SystemError: built for another NumPy
             raise ModelError(f"{name}: {self.runtime} cannot run it: {one_line(error)}") from error
         bins = len(card.bin_centres)
         wanted = [1, card.tile_px, card.tile_px, 3]
