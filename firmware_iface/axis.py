@@ -38,13 +38,42 @@ class Axis(ABC):
     def moving(self) -> bool:
         """Whether a motion is under way. Once False after a motion, all its steps have been commanded."""
 
+    @property
+    def why_ended(self) -> str | None:
+        """What ended the last motion before its time, in words; None: nothing did, or nobody knows.
+
+        "upper limit switch", "lower limit switch" or "stop button": the count is true. "error: ...": it may
+        not be.
+        """
+        return None
+
+    @property
+    def uncertain(self) -> str | None:
+        """Why ``position_steps`` can no longer be trusted; None while it can, as it always can by default."""
+        return None
+
+    def switch(self, direction: int) -> str | None:
+        """Name, as in ``why_ended``, of the limit switch that ends motion in ``direction`` (+1 or -1).
+
+        None: there is none at that end, as by default.
+        """
+        return None
+
+    def pressed(self, direction: int) -> str | None:
+        """Name of the pressed switch or button that bars motion in ``direction`` now. Moves nothing.
+
+        None: there is none, as by default. MotorError where it cannot be read.
+        """
+        return None
+
     @abstractmethod
     def start_move(self, steps: int) -> float:
         """Start a motion by ``steps`` (signed, relative) and return at once; MOVES.
 
         Returns the planned duration in s; 0 steps are a motion that is over already. Raises MotorError,
-        with nothing moved, when a motion is under way, or the axis is released or closed. TypeError when
-        ``steps`` is no integer. There are no limits here: ``Stage`` has checked them.
+        with nothing moved, when a motion is under way, or the axis is released or closed; SwitchPressed
+        when a switch bars that direction. TypeError when ``steps`` is no integer. There are no limits here:
+        ``Stage`` has checked them.
         """
 
     @abstractmethod

@@ -36,5 +36,9 @@ class MotorError(MotionError, OSError):
     """The motor or its driver cannot do what was asked: busy, switched off, closed, or not answering."""
 
 
+class SwitchPressed(MotorError):
+    """A limit switch or the stop button bars the motion asked for. Nothing has moved."""
+
+
 class MoveCancelled(MotionError):
     """A motion was stopped on request before its end. The motor stands and its position is known."""

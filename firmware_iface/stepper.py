@@ -14,7 +14,7 @@ ramp, which costs a tenth of a second and no step. Each step is counted as it is
 Between two steps the thread sleeps, for 2 ms at most, and looks: at the limit switches and the stop button,
 which end the motion on the spot, without a ramp, and at the requests of other threads. Those only ever set
 a flag or take the lock for the time of one step, so that ``stop`` and ``release`` work from a signal
-handler. Nobody sleeps with the lock held.
+handler. Nobody sleeps with the lock held. While it moves, the thread comes before all others (``urgent``).
 
 One thread lives for one motion and the hold after it, and switches the coils off at its end, whichever end.
 It is no daemon: an interpreter that exits waits for it, and so for the coils.
@@ -31,9 +31,10 @@ from dataclasses import dataclass
 
 from firmware_iface.axis import Axis
 from firmware_iface.clock import Clock
-from firmware_iface.errors import MotorError
+from firmware_iface.errors import MotorError, SwitchPressed
 from firmware_iface.gpio import Lines
 from firmware_iface.profile import Profile, plan
+from firmware_iface.urgent import urgent
 
 POLL_S = 0.002
 """Longest sleep (s) between two looks at the switches: leaves 3 of the 5 ms to a busy machine."""
@@ -93,14 +94,15 @@ class Switches:
         """The pins that are there."""
         return tuple(pin for pin in (self.low_limit, self.high_limit, self.stop_button) if pin is not None)
 
+    def limit(self, direction: int) -> tuple[int | None, str]:
+        """Pin and name of the limit switch that bars motion in ``direction`` (+1 or -1)."""
+        if direction > 0:
+            return self.high_limit, "upper limit switch"
+        return self.low_limit, "lower limit switch"
+
     def barring(self, direction: int, lines: Lines) -> str | None:
         """The name of a pressed switch that bars motion in ``direction`` (+1 or -1), or None."""
-        limit, name = (
-            (self.high_limit, "upper limit switch")
-            if direction > 0
-            else (self.low_limit, "lower limit switch")
-        )
-        for pin, what in ((self.stop_button, "stop button"), (limit, name)):
+        for pin, what in ((self.stop_button, "stop button"), self.limit(direction)):
             if pin is not None and lines.read(pin) == self.active_level:
                 return what
         return None
@@ -177,6 +179,16 @@ class StepperAxis(Axis):
         """What ended the last motion before its time, in words: a switch, or an error. None: nothing did."""
         return self._why_ended
 
+    def switch(self, direction: int) -> str | None:
+        pin, name = self._switches.limit(direction)
+        return None if pin is None else name
+
+    def pressed(self, direction: int) -> str | None:
+        with self._lock:
+            if self._closed:
+                raise MotorError(f"{self.name}: closed")
+            return self._switches.barring(direction, self._lines)
+
     def start_move(self, steps: int) -> float:
         profile = self._rates.plan(operator.index(steps))
         with self._lock:
@@ -189,7 +201,7 @@ class StepperAxis(Axis):
             if profile.steps != 0:
                 pressed = self._switches.barring(1 if profile.steps > 0 else -1, self._lines)
                 if pressed is not None:
-                    raise MotorError(f"{self.name}: the {pressed} is pressed")
+                    raise SwitchPressed(f"{self.name}: the {pressed} is pressed")
                 self._begin(profile)
         return profile.duration_s
 
@@ -252,7 +264,8 @@ class StepperAxis(Axis):
         """The thread: the motion, the hold, the end."""
         keep_on = False
         try:
-            self._emit(motion)
+            with urgent():
+                self._emit(motion)
             motion.moving = False
             keep_on = self._hold_s is None
             if self._hold_s is not None:
@@ -286,12 +299,18 @@ class StepperAxis(Axis):
                 profile, begun_s, done = profile.stopping(_between(profile, done, now_s - begun_s)), now_s, 0
                 continue
             due_s = max(begun_s + profile.time_of_step(done + 1), soonest_s)
-            if now_s - due_s > min(longest_s, _STALLED * interval_s):
+            late_s = now_s - due_s
+            if late_s > min(longest_s, _STALLED * interval_s):
                 if braking:
                     return
-                profile, begun_s, done = self._rates.plan(profile.steps - motion.direction * done), now_s, 0
-                soonest_s, interval_s = -math.inf, longest_s
-                continue
+                if done:
+                    remaining = profile.steps - motion.direction * done
+                    profile, begun_s, done = self._rates.plan(remaining), now_s, 0
+                    soonest_s, interval_s = -math.inf, longest_s
+                    continue
+                # A rotor that stands can wait: the timetable shifts. Planned anew at each late awakening,
+                # a motion on a machine that is always late would never make its first step.
+                begun_s += late_s
             barred = self._step_unless_barred(motion, now_s >= due_s)
             if barred:
                 return

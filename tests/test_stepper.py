@@ -144,6 +144,19 @@ def test_after_a_stall_no_burst_and_after_a_long_one_a_new_ramp(stall_s: float) 
         assert times[-1] - times[0] == pytest.approx(RATES.plan(1500).duration_s - 1.0 / 200.0, abs=0.001)
 
 
+@pytest.mark.parametrize("late_s", [0.0025, 0.006, 0.05])
+def test_a_machine_that_is_always_late_gets_there_all_the_same(late_s: float) -> None:
+    constant = Rates(start_rate_steps_s=500.0, max_rate_steps_s=500.0, acceleration_steps_s2=1.0)
+    bench = _bench(overshoot_s=lambda: late_s, rates=constant)
+    with bench.axis as axis:
+        before = len(bench.gpio.edges)
+        axis.start_move(200)
+        assert bench.finish() == 200
+        times = [edge.at_s for edge in bench.gpio.edges[before:]]
+    assert min(after - this for this, after in itertools.pairwise(times)) > 0.8 * 0.002 - 1e-9, "a burst"
+    assert times[-1] - bench.gpio.edges[before - 1].at_s < 200 * 2 * (0.004 + late_s)
+
+
 @pytest.mark.parametrize(("pin", "way"), [(LOW, -1), (HIGH, 1), (BUTTON, 1), (BUTTON, -1)])
 def test_a_switch_stops_it_within_5_ms_and_bars_the_way(pin: int, way: int) -> None:
     bench = _bench()
