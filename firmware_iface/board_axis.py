@@ -12,7 +12,7 @@ import operator
 import threading
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from firmware_iface.axis import Axis
@@ -31,6 +31,8 @@ _GRACE_S = 2.0
 _STANDSTILL_S = 2.0
 """How long (s) a stop may take, before the motor counts as lost."""
 _TURN_S = 5.0
+_LOOK_AGAIN_S = 0.1
+_NOT_OURS = "it moves, set in motion by others: the position is uncertain"
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,11 @@ class BoardAxis(Axis):
         self._closed = False
         self._position_steps = 0
         try:
-            self._hello(clock.now_s() + _BOOT_S)
+            self._greet(clock.now_s() + _BOOT_S)
             self._position_steps = self._at_rest()
+            clock.sleep_s(_LOOK_AGAIN_S)
+            if self._at_rest() != self._position_steps:
+                raise LinkError(f"{self.name}: {_NOT_OURS}")
         except BaseException:
             self._closed = True
             self._port.close()
@@ -95,7 +100,7 @@ class BoardAxis(Axis):
         Never raises: a fault found here is raised by the next ``moving`` or ``start_move``.
         """
         if self._motion is not None:
-            with self._line():
+            with suppress(MotorError), self._line():
                 self._look()
         return self._position_steps
 
@@ -125,9 +130,8 @@ class BoardAxis(Axis):
             with self._faults():
                 self._check_place()
                 self._stop_wanted = False
-                deadline_s = self._clock.now_s() + 1.5 * planned_s + _GRACE_S
-                start = self._position_steps
-                self._motion = _Motion(start, start + steps, deadline_s)
+                start, latest_s = self._position_steps, self._clock.now_s() + 1.5 * planned_s + _GRACE_S
+                self._motion = _Motion(start, start + steps, latest_s)
                 try:
                     self._send_move(start, steps, planned_s)
                 except NoReply as error:
@@ -206,6 +210,14 @@ class BoardAxis(Axis):
 
     # The rest ----------------------------------------------------------------------------------------
 
+    def _greet(self, deadline_s: float) -> None:
+        try:
+            self._hello(deadline_s)
+        except NoReply as error:
+            raise MotorError(
+                f"{error}, asked for {_BOOT_S:g} s: is this the board's port, is it on?"
+            ) from error
+
     @contextmanager
     def _line(self) -> Iterator[None]:
         """Have the line to oneself; afterwards send the stop that somebody asked for meanwhile."""
@@ -215,7 +227,7 @@ class BoardAxis(Axis):
             yield
         finally:
             self._turn.release()
-        self._serve_stop()
+            self._serve_stop()
 
     def _serve_stop(self) -> None:
         # Whoever finds the line busy leaves the wish; whoever gives the line back looks for one.
@@ -250,10 +262,9 @@ class BoardAxis(Axis):
             if not state.moving:
                 self._motion = None
             elif self._clock.now_s() > motion.deadline_s:
-                self._send_stop()
                 raise LinkError(f"{self.name}: still moving, long overdue: the position is uncertain")
         except MotorError as error:
-            self._note(error)
+            self._lose(error)
 
     def _come_to_rest(self) -> None:
         """Stop a motion under way and wait for standstill. Notes faults."""
@@ -268,7 +279,7 @@ class BoardAxis(Axis):
                 self._clock.sleep_s(0.002)
                 self._look()
         except MotorError as error:
-            self._note(error)
+            self._lose(error)
 
     def _state_again(self) -> BoardState:
         """``_state``, asked up to three times: the question has no consequences."""
@@ -287,7 +298,8 @@ class BoardAxis(Axis):
             if state == last and not state.moving:
                 return state.position_steps
             last = state
-        raise LinkError(f"{self.name}: the board does not say the same position twice: it is uncertain")
+        twice = "the board does not say the same position twice: it is uncertain"
+        raise LinkError(f"{self.name}: {_NOT_OURS if last is not None and last.moving else twice}")
 
     def _check_place(self) -> None:
         """LinkError unless the board stands where it was left."""
@@ -306,9 +318,16 @@ class BoardAxis(Axis):
         try:
             yield
         except LinkError as error:
-            self._note(error)
+            self._lose(error)
             self._fault_told = True
             raise
+
+    def _lose(self, error: MotorError) -> None:
+        """Note ``error``; a motor that may be running yet is told to stop, where the board still listens."""
+        if self._motion is not None:
+            with suppress(MotorError):
+                self._send_stop()
+        self._note(error)
 
     def _note(self, error: MotorError) -> None:
         """From here on the position is uncertain, and nothing is known to move."""
@@ -330,6 +349,4 @@ class BoardAxis(Axis):
             raise MotorError(f"{self.name}: closed")
         if self._fault is not None:
             self._fault_told = True
-            raise MotorError(
-                f"no move until the board is opened anew, its position is uncertain: {self._fault}"
-            )
+            raise MotorError(f"no move until it is opened anew, its position is uncertain: {self._fault}")

@@ -9,8 +9,9 @@ GRBL     position  ``?``  <Jog|MPos:0.000,0.000,1.250|FS:500,0>    motion  ``$J=
 Marlin   position  ``M114``  X:0.00 .. Z:1.25 E:0.00 Count X:0 Y:0 Z:500    motion  ``G91``, ``G1 Z.. F..``
          stop      M410 (dead; the count stays)     release ``M18 Z``    refusal ``Error:..``, ``echo:..``
          ``Count`` is the stepper's own count, also in mid-move. ``M400`` is not used: nothing, not even a
-         stop, is obeyed while it waits. Klipper's virtual port has no ``Count`` and no M410, so neither a
-         position nor a stop in mid-move: it is refused.
+         stop, is obeyed while it waits.
+
+Klipper's virtual port has neither a ``Count`` nor M410: see ``firmware_iface.klipper``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ DIALECTS = ("grbl", "marlin")
 MOST_STEPS = 2**31 - 1
 _GRBL_RESOLUTION_MM = Fraction(1, 1000)
 _GRBL_STANDING = ("Idle", "Alarm", "Check", "Sleep")
+_GRBL_HINTS = {
+    "error:8": " (it moves: wait until it stands)",
+    "error:9": " (locked: home it with $H, or unlock it with $X)",
+    "error:15": " (beyond the board's own travel, $132)",
+}
 _STOP_S = 2.0
 _STILL_S = 0.5
 """A Marlin board short of its target counts as standing after this long (s) beyond the planned time."""
@@ -185,27 +191,23 @@ class GcodeAxis(BoardAxis):
 
     def _marlin_place(self, line: str) -> int | None:
         if _MARLIN_PLACE_OTHER.fullmatch(line):
-            raise MotorError(f"{self.name}: tells no step count ({line}): no Marlin, perhaps Klipper")
+            raise MotorError(f"{self.name}: tells no step count ({line}): no Marlin; perhaps Klipper?")
         return parse_marlin_count(line)
 
     def _planned_s(self, steps: int) -> float:
-        """Trapezoid from and to rest: d / v + v / a, or a triangle 2 sqrt(d / a) when v is never reached."""
         distance_mm = float(abs(steps) / self._steps_per_mm)
-        speed_mm_s, acceleration = self._feed_mm_min / 60.0, self._acceleration_mm_s2
-        if distance_mm * acceleration < speed_mm_s**2:
-            return 2.0 * math.sqrt(distance_mm / acceleration)
-        return distance_mm / speed_mm_s + speed_mm_s / acceleration
+        return trapezoid_s(distance_mm, self._feed_mm_min / 60.0, self._acceleration_mm_s2)
 
     def _send_move(self, start: int, steps: int, planned_s: float) -> None:
         if abs(start + steps) > MOST_STEPS:
             raise MotorError(f"{self.name}: {steps} steps from {start} are more than the board can count")
         target_mm = (start + steps) / self._steps_per_mm
         if self._grbl:
-            self._acknowledged(f"$J=G90 G53 G21 Z{_decimal(target_mm)} F{self._feed_mm_min:.3f}")
+            self._acknowledged(f"$J=G90 G53 G21 Z{decimal(target_mm)} F{self._feed_mm_min:.3f}")
             return
         # What was sent so far, as written: the next distance makes up for the rounding of the last.
         sent_mm = start / self._steps_per_mm if self._sent_mm is None else self._sent_mm
-        distance = _decimal(target_mm - sent_mm)
+        distance = decimal(target_mm - sent_mm)
         self._acknowledged("G91")
         self._target_steps = start + steps
         self._over_s = self._clock.now_s() + planned_s
@@ -269,7 +271,8 @@ class GcodeAxis(BoardAxis):
             if not refusal:
                 raise
         if refusal:
-            raise MotorError(f"{self.name}: the board refuses {text!r}: {refusal}")
+            hint = _GRBL_HINTS.get(refusal, "")
+            raise MotorError(f"{self.name}: the board refuses {text!r}: {refusal}{hint}")
         return found
 
 
@@ -278,7 +281,14 @@ def _marlin_steps_per_mm(line: str) -> Fraction | None:
     return Fraction(match[1]) if match else None
 
 
-def _decimal(mm: Fraction) -> str:
+def trapezoid_s(distance_mm: float, speed_mm_s: float, acceleration_mm_s2: float) -> float:
+    """Seconds from rest to rest: d / v + v / a, or those of a triangle, 2 sqrt(d / a), too short for v."""
+    if distance_mm * acceleration_mm_s2 < speed_mm_s**2:
+        return 2.0 * math.sqrt(distance_mm / acceleration_mm_s2)
+    return distance_mm / speed_mm_s + speed_mm_s / acceleration_mm_s2
+
+
+def decimal(mm: Fraction) -> str:
     """``mm`` with six decimals: a nanometre, well below a step."""
     micro = round(mm * 1_000_000)
     sign = "-" if micro < 0 else ""

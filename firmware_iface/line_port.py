@@ -9,8 +9,9 @@ alarm among them, and are otherwise skipped: that is all the resynchronising the
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar, cast
 
 from firmware_iface.clock import Clock
@@ -27,6 +28,12 @@ _MOST_UNREAD = 65536
 _SLICE_S = 0.005
 """Longest single wait for input (s); the deadline is looked at in between."""
 _WRITE_TIMEOUT_S = 0.5
+_WHY_NOT: Mapping[int | None, str] = {
+    errno.EAGAIN: "another program uses it",
+    errno.EACCES: "permission denied: this user must be in its group, most often dialout (for Klipper, tty)",
+    errno.ENOENT: "no such device: is it plugged in, is its host running?",
+}
+"""What pyserial says at length."""
 
 
 class LinkError(MotorError):
@@ -103,7 +110,8 @@ def open_serial(device: str, baud: int) -> SerialLike:
     try:
         port = serial.Serial(device, baud, timeout=_SLICE_S, write_timeout=_WRITE_TIMEOUT_S, exclusive=True)
     except (OSError, ValueError) as error:
-        raise MotorError(f"{device}: cannot open the serial port: {error}") from error
+        why = _WHY_NOT.get(getattr(error, "errno", None), str(error))
+        raise MotorError(f"{device}: cannot open the serial port: {why}") from error
     return cast(SerialLike, port)
 
 
@@ -149,6 +157,25 @@ class LinePort:
             if found is not None:
                 return found
             self._unexpected(line)
+
+    def poll(self, answer: Callable[[str], _T | None]) -> _T | None:
+        """The first ``answer`` not None among the lines that have come by now; None: none yet.
+
+        Does not block. A line begun is kept for the next call. ``answer`` as in ``ask``.
+        """
+        heard = 0
+        while True:
+            while self._lines:
+                line = self._lines.pop(0)
+                found = answer(line)
+                if found is not None:
+                    return found
+                self._unexpected(line)
+            data = self._read(wait=False) if heard < _MOST_UNREAD else b""
+            if not data:
+                return None
+            heard += len(data)
+            self._lines = self._buffer.feed(data)
 
     def write(self, data: bytes) -> None:
         """Send bytes as they are. BLOCKS up to half a second when the device takes none."""

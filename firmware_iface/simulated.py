@@ -23,6 +23,7 @@ import math
 import operator
 from bisect import bisect_right
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +41,89 @@ _RINGS_OVER = 20.0
 
 
 @dataclass(frozen=True, eq=False)
+class _Turn:
+    """One stretch of the screw's motion, in one direction."""
+
+    start_s: float
+    end_s: float
+    direction: int
+    """+1 or -1, also for a motion without steps: the motor stopped dead; 0: it has never moved."""
+    screw_at: Callable[[float], int]
+    """Steps the screw has really made at a time (s) from the start of this stretch to that of the next."""
+    nut_steps: float
+    """Where the nut was at the start."""
+    whole: bool = True
+    """False once it was cut short, by the stretch that follows it."""
+
+
+class DraggedStage:
+    """What a screw drags along: a nut with a gap, and a stage that rings. ``SimulatedAxis`` explains them.
+
+    It is told of the screw's motions as they begin, and remembers the last 32. Nut and screw begin at 0;
+    ``slack_steps`` (0 to ``backlash_steps``) is what an upward motion has to take up first.
+    """
+
+    def __init__(
+        self,
+        *,
+        backlash_steps: float,
+        slack_steps: float,
+        vibration_amplitude_steps: float,
+        vibration_hz: float,
+        vibration_decay_s: float,
+    ) -> None:
+        _check("backlash_steps", backlash_steps, 0.0, math.inf)
+        _check("initial_slack", slack_steps, 0.0, backlash_steps)
+        _check("vibration_amplitude_steps", vibration_amplitude_steps, 0.0, math.inf)
+        _check("vibration_hz", vibration_hz, 0.0, math.inf)
+        _check("vibration_decay_s", vibration_decay_s, 1e-6, math.inf)
+        # The nut lies between screw + low and screw + high.
+        self._nut_low_steps = -slack_steps
+        self._nut_high_steps = backlash_steps - slack_steps
+        self._amplitude_steps = vibration_amplitude_steps
+        self._angular_rad_s = 2.0 * math.pi * vibration_hz
+        self._decay_s = vibration_decay_s
+        standing = _Turn(-math.inf, -math.inf, 0, lambda t_s: 0, 0.0)
+        self._turns: deque[_Turn] = deque([standing], maxlen=_REMEMBERED_MOTIONS)
+
+    def begin(self, start_s: float, end_s: float, direction: int, screw_at: Callable[[float], int]) -> None:
+        """The screw moves from ``start_s`` to ``end_s`` (s) in one ``direction`` (+1 or -1), now or later.
+
+        ``screw_at`` tells its steps from ``start_s`` on. A motion under way is cut short, and rings not.
+        """
+        last = self._turns[-1]
+        nut_steps = self._nut_at(last, start_s)
+        if start_s < last.end_s:
+            self._turns[-1] = replace(last, end_s=start_s, whole=False)
+        self._turns.append(_Turn(start_s, end_s, direction, screw_at, nut_steps))
+
+    def position_steps(self, t_s: float) -> float:
+        """Where the stage is at ``t_s`` (s), in steps from its start. ValueError: too long ago to know."""
+        index = bisect_right(self._turns, t_s, key=lambda turn: turn.start_s) - 1
+        if index < 0:
+            raise ValueError(f"the simulated axis has forgotten where it was at {t_s:g} s")
+        return self._nut_at(self._turns[index], t_s) + self._vibration_at(index, t_s)
+
+    def _nut_at(self, turn: _Turn, t_s: float) -> float:
+        """The nut without vibration. One motion has one direction, so the dead zone needs no memory."""
+        screw = turn.screw_at(t_s)
+        return min(max(turn.nut_steps, screw + self._nut_low_steps), screw + self._nut_high_steps)
+
+    def _vibration_at(self, index: int, t_s: float) -> float:
+        """What is left at ``t_s`` of the ringing after the motions up to ``index``, in steps."""
+        total = 0.0
+        for i in range(index, -1, -1):
+            turn = self._turns[i]
+            since_s = t_s - turn.end_s
+            if since_s > _RINGS_OVER * self._decay_s:
+                break
+            if since_s > 0.0 and turn.whole:
+                swing = math.exp(-since_s / self._decay_s) * math.sin(self._angular_rad_s * since_s)
+                total += turn.direction * self._amplitude_steps * swing
+        return total
+
+
+@dataclass(frozen=True, eq=False)
 class _Motion:
     """One stretch of motion by one profile, and how everything stood when it began."""
 
@@ -52,8 +136,6 @@ class _Motion:
     """Count at the start."""
     screw_steps: int
     """Steps the screw had really made at the start."""
-    nut_steps: float
-    """Where the nut was at the start."""
     turned: npt.NDArray[np.int64] | None
     """(n + 1,) how many of the first k steps really turned the screw; None: all of them."""
     whole: bool = True
@@ -104,36 +186,31 @@ class SimulatedAxis(Axis):
     ) -> None:
         _check("backlash_steps", backlash_steps, 0.0, math.inf)
         _check("missed_step_probability", missed_step_probability, 0.0, 1.0)
-        _check("vibration_amplitude_steps", vibration_amplitude_steps, 0.0, math.inf)
-        _check("vibration_hz", vibration_hz, 0.0, math.inf)
-        _check("vibration_decay_s", vibration_decay_s, 1e-6, math.inf)
         self._random = np.random.default_rng(seed)
         slack = float(self._random.uniform(0.0, backlash_steps)) if initial_slack is None else initial_slack
-        _check("initial_slack", slack, 0.0, backlash_steps)
+        self._stage = DraggedStage(
+            backlash_steps=backlash_steps,
+            slack_steps=slack,
+            vibration_amplitude_steps=vibration_amplitude_steps,
+            vibration_hz=vibration_hz,
+            vibration_decay_s=vibration_decay_s,
+        )
         self._clock = clock
         self._start_rate_steps_s = start_rate_steps_s
         self._max_rate_steps_s = max_rate_steps_s
         self._acceleration_steps_s2 = acceleration_steps_s2
         self._missed_step_probability = missed_step_probability
-        self._amplitude_steps = vibration_amplitude_steps
-        self._angular_rad_s = 2.0 * math.pi * vibration_hz
-        self._decay_s = vibration_decay_s
-        # The nut lies between screw + low and screw + high, and begins at 0, as the screw does.
-        self._nut_low_steps = -slack
-        self._nut_high_steps = backlash_steps - slack
         self._enabled = False
         self._closed = False
-        standing = _Motion(-math.inf, -math.inf, self._plan(0), 0, 0, 0, 0.0, None)
-        self._motions: deque[_Motion] = deque([standing], maxlen=_REMEMBERED_MOTIONS)
+        self._motion = _Motion(-math.inf, -math.inf, self._plan(0), 0, 0, 0, None)
 
     @property
     def position_steps(self) -> int:
-        last = self._motions[-1]
-        return last.commanded_steps + last.done(self._clock.now_s())
+        return self._motion.commanded_steps + self._motion.done(self._clock.now_s())
 
     @property
     def moving(self) -> bool:
-        return self._clock.now_s() < self._motions[-1].end_s
+        return self._clock.now_s() < self._motion.end_s
 
     def start_move(self, steps: int) -> float:
         profile = self._plan(operator.index(steps))
@@ -153,7 +230,7 @@ class SimulatedAxis(Axis):
 
     def stop(self) -> None:
         now_s = self._clock.now_s()
-        motion = self._motions[-1]
+        motion = self._motion
         if now_s < motion.end_s:
             self._interrupt(motion, now_s, motion.profile.stopping(now_s - motion.start_s))
 
@@ -164,7 +241,7 @@ class SimulatedAxis(Axis):
 
     def release(self) -> None:
         now_s = self._clock.now_s()
-        motion = self._motions[-1]
+        motion = self._motion
         if now_s < motion.end_s:
             self._interrupt(motion, now_s, self._plan(0))
         self._enabled = False
@@ -184,11 +261,7 @@ class SimulatedAxis(Axis):
         Looks back over the last 32 motions, before which it raises ValueError; after now it tells where
         the present motion would lead. Does not block.
         """
-        t_s = self._clock.now_s() if t_s is None else t_s
-        index = bisect_right(self._motions, t_s, key=lambda motion: motion.start_s) - 1
-        if index < 0:
-            raise ValueError(f"the simulated axis has forgotten where it was at {t_s:g} s")
-        return self._nut_at(self._motions[index], t_s) + self._vibration_at(index, t_s)
+        return self._stage.position_steps(self._clock.now_s() if t_s is None else t_s)
 
     def _plan(self, steps: int) -> Profile:
         return plan(
@@ -199,48 +272,28 @@ class SimulatedAxis(Axis):
         )
 
     def _begin(self, profile: Profile, direction: int, turned: npt.NDArray[np.int64] | None) -> None:
-        """Append a motion that begins now, where the last one stands now."""
+        """A motion that begins now, where the last one stands now."""
         now_s = self._clock.now_s()
-        last = self._motions[-1]
-        self._motions.append(
-            _Motion(
-                start_s=now_s,
-                end_s=now_s + profile.duration_s,
-                profile=profile,
-                direction=direction,
-                commanded_steps=last.commanded_steps + last.done(now_s),
-                screw_steps=last.screw_at(now_s),
-                nut_steps=self._nut_at(last, now_s),
-                turned=turned,
-            )
+        last = self._motion
+        self._motion = _Motion(
+            start_s=now_s,
+            end_s=now_s + profile.duration_s,
+            profile=profile,
+            direction=direction,
+            commanded_steps=last.commanded_steps + last.done(now_s),
+            screw_steps=last.screw_at(now_s),
+            turned=turned,
         )
+        self._stage.begin(now_s, self._motion.end_s, direction, self._motion.screw_at)
 
     def _interrupt(self, motion: _Motion, now_s: float, rest: Profile) -> None:
-        """Cut the last motion at ``now_s`` and go on with ``rest``. Which steps are missed stays as drawn."""
+        """Cut the motion at ``now_s`` and go on with ``rest``. Which steps are missed stays as drawn."""
         turned = motion.turned
         if turned is not None:
             done = abs(motion.done(now_s))
             turned = turned[done : done + abs(rest.steps) + 1] - turned[done]
-        self._motions[-1] = replace(motion, end_s=now_s, whole=False)
+        self._motion = replace(motion, end_s=now_s, whole=False)
         self._begin(rest, motion.direction, turned)
-
-    def _nut_at(self, motion: _Motion, t_s: float) -> float:
-        """The nut without vibration. One motion has one direction, so the dead zone needs no memory."""
-        screw = motion.screw_at(t_s)
-        return min(max(motion.nut_steps, screw + self._nut_low_steps), screw + self._nut_high_steps)
-
-    def _vibration_at(self, index: int, t_s: float) -> float:
-        """What is left at ``t_s`` of the ringing after the motions up to ``index``, in steps."""
-        total = 0.0
-        for i in range(index, -1, -1):
-            motion = self._motions[i]
-            since_s = t_s - motion.end_s
-            if since_s > _RINGS_OVER * self._decay_s:
-                break
-            if since_s > 0.0 and motion.whole:
-                swing = math.exp(-since_s / self._decay_s) * math.sin(self._angular_rad_s * since_s)
-                total += motion.direction * self._amplitude_steps * swing
-        return total
 
 
 def _running_count(turned: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:

@@ -65,12 +65,13 @@ CHIPS: Mapping[str, Chip] = {
             32: (1, 1, 1),
         },
     ),
-    # Trinamic TMC2209 data sheet: STEP/DIR timing (t_SH, t_SL: a clock period at 12 MHz and 20 ns; t_DSU),
+    # Trinamic TMC2209 data sheet: STEP/DIR timing (t_SH, t_SL: a clock period at 12 MHz and 20 ns, with
+    # room for a slow oscillator; t_DSU),
     # and the table of MS1, MS2. 32 and 64 are not as on the TMC2208, and there are no full steps.
     "tmc2209": Chip(
         name="TMC2209",
-        high_ns=104,
-        low_ns=104,
+        high_ns=120,
+        low_ns=120,
         set_up_ns=20,
         microstep_pins=("MS1", "MS2"),
         microsteps={8: (0, 0), 16: (1, 1), 32: (1, 0), 64: (0, 1)},

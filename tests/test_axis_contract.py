@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from emulators.board import Wire
 from emulators.gcode import Grbl, Marlin
+from emulators.klipper import Klipper
 from emulators.sangaboard import Sangaboard
 from fake_gpio import FakeGpio
 from shared_clock import SharedClock
@@ -16,6 +17,7 @@ from firmware_iface.axis import Axis
 from firmware_iface.clock import Clock, VirtualClock
 from firmware_iface.errors import MotionError, MotorError
 from firmware_iface.gcode import GcodeAxis
+from firmware_iface.klipper import KlipperAxis
 from firmware_iface.sangaboard import SangaboardAxis
 from firmware_iface.simulated import SimulatedAxis
 from firmware_iface.step_dir import StepDirAxis
@@ -71,6 +73,13 @@ def _marlin() -> Bench:
     return Bench(axis, clock)
 
 
+def _klipper() -> Bench:
+    clock = VirtualClock()
+    return Bench(
+        KlipperAxis(Wire(Klipper(clock, z=-30), clock), clock, steps_per_mm=400, feed_mm_min=150), clock
+    )
+
+
 _RATES = Rates(start_rate_steps_s=200.0, max_rate_steps_s=1000.0, acceleration_steps_s2=5000.0)
 
 
@@ -99,6 +108,7 @@ AXES: dict[str, Callable[[], Bench]] = {
     "sangaboard": _sangaboard,
     "grbl": _grbl,
     "marlin": _marlin,
+    "klipper": _klipper,
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from firmware_iface.clock import Clock
+from firmware_iface.simulated import DraggedStage
 
 
 class FastClock:
@@ -39,6 +40,8 @@ class Board:
         self._begun_s: float | None = None
         self._course: Callable[[float], int] = lambda t_s: 0
         self._duration_s = 0.0
+        self.drags: DraggedStage | None = None
+        """What the motor drags along, if anything; nut and screw begin at 0."""
 
     @property
     def running(self) -> bool:
@@ -54,8 +57,19 @@ class Board:
         """Be at ``course(t)`` steps from here t s from now."""
         self._base = self.z
         self._begun_s, self._course, self._duration_s = self.clock.now_s(), course, duration_s
+        if self.drags is not None:
+            base, begun_s, gone = self._base, self._begun_s, course(duration_s)
+            self.drags.begin(
+                begun_s,
+                begun_s + duration_s,
+                (gone > 0) - (gone < 0),
+                lambda t_s: base + course(min(t_s - begun_s, duration_s)),
+            )
 
     def halt(self) -> None:
+        if self.running:
+            # Stopped dead: a motion without steps, after which the stage rings.
+            self.go(lambda t_s: 0, 0.0)
         self._base, self._begun_s = self.z, None
 
     def put(self, z: int) -> None:

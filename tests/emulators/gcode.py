@@ -142,11 +142,14 @@ class Marlin(Machine):
         self.klipper = False
         self.dead = False
         self.released = True
-        self._mm = self.z / self.steps_per_mm
+
+    def put(self, z: int) -> None:
+        super().put(z)
+        self._mm = z / self.steps_per_mm
 
     def boot(self) -> None:
         self.put(0)
-        self._mm, self.relative, self.released = 0.0, False, True
+        self.relative, self.released = False, True
         self.say("start")
         self.say("echo:Marlin 2.1.2")
 
