@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PURE_CORE := edge/autofocus.py,edge/belief.py,edge/optics.py,edge/sharpness.py,edge/sweep.py,edge/tiles.py,firmware_iface/profile.py
 
-.PHONY: help demo test lint format coverage figures clean
+.PHONY: help demo test lint format coverage figures vm-tools vm-figures clean
 
 help:
 	@echo "make demo      bring a simulated specimen into focus and draw the run into demo.png (no TensorFlow)"
@@ -15,6 +15,8 @@ help:
 	@echo "make format    put the style right"
 	@echo "make coverage  branch coverage of the pure core, at least 95 %"
 	@echo "make figures   what the shipped model and the loop reach (minutes; uses ../shared/data)"
+	@echo "make vm-tools    install what the tests marked vm need (root; without it they are skipped)"
+	@echo "make vm-figures  what the GPIO drivers reach on kernel lines in a virtual machine (minutes)"
 	@echo "make clean     remove the environment and everything built"
 
 demo: $(VENV)/.for-demo
@@ -43,6 +45,17 @@ figures: $(VENV)/.for-test
 	$(BIN)/python -m train.closed_loop simulated --optics fixed
 	$(BIN)/python -m train.closed_loop simulated --optics random --empty-runs 0
 	$(BIN)/python -m train.closed_loop stacks ../shared/data/zstacks
+
+# The virtual machine of tests/vm: what builds its image, and what runs it.
+VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs
+
+vm-tools:
+	@[ "$$(id -u)" = 0 ] || { echo "run: sudo make vm-tools" >&2; exit 1; }
+	apt-get update
+	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(VM_PACKAGES)
+
+vm-figures: $(VENV)/.for-test
+	PARFOCAL_VM=require $(BIN)/python -m pytest -q tests/vm
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo.png

@@ -1,0 +1,170 @@
+"""A virtual machine with kernel GPIO lines and a kernel camera, for jobs that need a real kernel to talk to.
+
+The machine is emulated in software, so it needs no rights beyond those to build its image, once: that takes
+root, ``build_image.sh`` and some minutes. The image lies outside the tree, under the user's cache folder, one
+for each state of its recipe; it may be deleted at any time. The machine never changes it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+
+HERE = Path(__file__).parent
+TREE = HERE.parents[1]
+BUILD = HERE / "build_image.sh"
+BOARD_LIBRARIES = ["rpi-lgpio>=0.6", "pytest>=8"]
+"""What the machine's Python has beyond the extra `device`: the GPIO library, and what runs the contracts."""
+BOOT_S = 150
+"""Longest time (s) to boot and to switch off; some 30 s on an idle desktop."""
+_TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
+
+
+class VmError(Exception):
+    """The machine could not be built or did not do its jobs; the text says why."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one job left behind."""
+
+    code: int | None
+    """Its exit code, 124 when it took too long; None: the machine ended before the job did."""
+    records: list[dict[str, Any]]
+    """The JSON objects of its standard output, one a line."""
+    errors: str
+    """Its standard error."""
+
+
+def missing() -> list[str]:
+    """What this computer lacks to run the machine, in words; empty when nothing is."""
+    lacks = [
+        f"{tool} (apt install {package})" for tool, package in _TOOLS.items() if shutil.which(tool) is None
+    ]
+    if platform.machine() != "x86_64":
+        lacks.append(f"an x86_64 processor (this is {platform.machine()})")
+    if os.geteuid() != 0 and not _image_folder().exists():
+        lacks.append("root, to build the machine's image")
+    return lacks
+
+
+def run(limits_s: Mapping[str, float], folder: Path) -> dict[str, Result]:
+    """Boot once and run the jobs named in ``limits_s`` (their time limits in s) one after the other. BLOCKS.
+
+    A job is ``jobs/NAME.py``: it runs as root in a folder of its own, with `edge`, `firmware_iface` and this
+    folder on its path. ``folder``, empty at first, is the machine's /mnt/host and keeps what the jobs wrote.
+    VmError when the image cannot be built or the machine does not boot.
+    """
+    image = _image()
+    for package in ("edge", "firmware_iface", "tests"):
+        shutil.copytree(
+            TREE / package, folder / "tree" / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    shutil.copy(HERE / "guest.sh", folder)
+    (folder / "jobs").write_text("".join(f"{name} {limit_s:g}\n" for name, limit_s in limits_s.items()))
+    _boot(image, folder, BOOT_S + sum(limits_s.values()))
+    return {name: _result(folder, name) for name in limits_s}
+
+
+def _boot(image: Path, folder: Path, limit_s: float) -> None:
+    console = folder / "console.log"
+    share = f"local,path={folder},mount_tag=host,security_model=none"
+    command = [
+        *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
+        *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"),
+        *("-nodefaults", "-nographic", "-no-reboot", "-net", "none", "-serial", f"file:{console}"),
+        *("-kernel", image / "kernel", "-initrd", image / "initrd.img"),
+        *("-append", "root=/dev/vda rw console=ttyS0 panic=-1 quiet systemd.show_status=0"),
+        *("-drive", f"file={image / 'disk.img'},format=raw,if=virtio,snapshot=on", "-virtfs", share),
+    ]
+    with (folder / "qemu.log").open("w") as log:
+        try:
+            subprocess.run(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=limit_s, check=True
+            )
+        except subprocess.SubprocessError as error:
+            log.flush()
+            said = (folder / "qemu.log").read_text() + _tail(console)
+            raise VmError(f"the virtual machine: {error}\n{said}") from error
+
+
+def _result(folder: Path, name: str) -> Result:
+    code = folder / f"{name}.code"
+    if not (folder / f"{name}.jsonl").exists():
+        raise VmError(f"the virtual machine never came to the job {name}:\n{_tail(folder / 'console.log')}")
+    records = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
+    errors = (folder / f"{name}.err").read_text()
+    return Result(int(code.read_text()) if code.exists() else None, records, errors)
+
+
+def _requirements() -> str:
+    """A pip requirements file: Parfocal's own, the extra `device`, and the board's libraries."""
+    needed = map(Requirement, importlib.metadata.requires("parfocal") or [])
+    wanted = [
+        f"{requirement.name}{requirement.specifier}"
+        for requirement in needed
+        if requirement.marker is None
+        or requirement.marker.evaluate({"extra": "device", "python_version": "3.11"})
+    ]
+    return "".join(f"{line}\n" for line in sorted({*wanted, *BOARD_LIBRARIES}))
+
+
+def _image_folder() -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    recipe = BUILD.read_bytes() + _requirements().encode()
+    return cache / "parfocal" / "vm" / hashlib.sha256(recipe).hexdigest()[:16]
+
+
+def _image() -> Path:
+    """The folder of the image, built first where it is not there. Only one process builds at a time."""
+    made = _image_folder()
+    made.parent.mkdir(parents=True, exist_ok=True)
+    with made.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            _build(made, lock.fileno())
+    return made
+
+
+def _build(made: Path, lock: int) -> None:
+    """Into a folder beside ``made`` that takes its name at the end. The builder holds ``lock`` as long as it
+    lives, should this process be killed; what it mounts is mounted for it alone."""
+    unfinished = made.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    requirements = unfinished / "requirements.txt"
+    requirements.write_text(_requirements())
+    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", BUILD]
+    done = subprocess.run(
+        [*command, unfinished, sys.executable, requirements],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        pass_fds=[lock],
+        check=False,
+    )
+    if done.returncode != 0:
+        raise VmError(f"{BUILD.name} failed:\n{_last_lines(done.stdout)}")
+    unfinished.rename(made)
+
+
+def _tail(file: Path) -> str:
+    return _last_lines(file.read_text(errors="replace")) if file.exists() else ""
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(text.splitlines()[-15:])
