@@ -43,7 +43,10 @@ setup(
         ]
     ),
     package_dir={"": "."},
-    package_data={"edge": ["models/*.tflite", "*.toml", "web/*"], "train": ["recipes/*.toml"]},
+    package_data={
+        "edge": ["models/*.tflite", "*.toml", "examples/*.toml", "web/*"],
+        "train": ["recipes/*.toml"],
+    },
     python_requires=">=3.10,<3.14",
     install_requires=[
         "numpy>=1.24",

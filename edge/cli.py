@@ -1,7 +1,7 @@
 """The command line: ``parfocal COMMAND``. Parses, runs one command, and turns what it raises into a line
 and an exit code.
 
-    0  done; `focus`: in focus      3  `focus`: no specimen     1    reading or writing failed
+    0  done; `focus`: in focus      3  `focus`: no specimen     1    reading or writing failed; doctor: errors
     2  bad input, nothing was done  4  `focus`: failed          130  interrupted, the motor is released
 
 A command lives in a module that offers ``add_arguments(name, parser)`` and ``run(name, args) -> int``. The
@@ -32,6 +32,10 @@ __all__ = ["COMMANDS", "main", "version"]
 #: Name: (module, one line of help).
 COMMANDS = {
     "focus": ("edge.commands", "bring the specimen into focus"),
+    "move": ("edge.hands_on", "move the stage by a distance"),
+    "home": ("edge.hands_on", "move the stage to its limit switch and count from there"),
+    "snap": ("edge.hands_on", "take one frame"),
+    "doctor": ("edge.doctor", "check the machine, camera and motor"),
     "simulate": ("edge.commands", "write simulated z-stacks"),
     "config": ("edge.commands", "print the default configuration, or its reference"),
     "train": ("train.commands", "train a network (desktop)"),

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from edge import console, model, rig
+from edge import console, hardware, model, rig
 from edge.cli import version
 from edge.config import Config, load_config, override
 from edge.config_reference import default_toml, reference_markdown
@@ -38,6 +38,7 @@ MOST_PIXELS = 150_000_000
 _OF_OTHER_RIGS = {
     "replay": ("specimen", "start_defocus_um"),
     "simulated": ("stack", "start_plane", "step_um"),
+    "hardware": ("stack", "start_plane", "step_um", "specimen", "start_defocus_um", "seed"),
 }
 
 
@@ -55,7 +56,8 @@ def _focus_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--config", metavar="FILE", help="TOML file; `parfocal config` prints one with every key")
     rigs = ("simulated", "replay", "hardware")
-    add("--rig", choices=rigs, help="what to focus; --stack means replay, and nothing said means simulated")
+    text = "not said: replay with --stack, hardware with a config that names its drivers, else simulated"
+    add("--rig", choices=rigs, help=text)
     add("--stack", metavar="DIR", help="replay: a z-stack folder (planes.csv and images)")
     add(
         "--specimen",
@@ -102,9 +104,12 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--reference", action="store_true", help="print the manual of every key (Markdown) instead"
     )
+    text = "print the commented configuration of a common build instead: %(choices)s"
+    instead.add_argument("--example", metavar="BUILD", choices=sorted(_examples()), help=text)
 
 
 def _finite(text: str) -> float:
@@ -118,20 +123,17 @@ _finite.__name__ = "number"  # argparse says "invalid number value"
 
 
 def _focus(args: argparse.Namespace) -> int:
-    kind = _rig_kind(args)
     config = _overridden(args)
+    kind = _rig_kind(args, config)
     network = model.load(config.model.path, threads=config.model.threads)
     outputs = Outputs(args.trace, args.plot)
     read = (args.config, args.stack, model.DEFAULT_PATH.parent, config.model.path)
     outputs.check([Path(name) for name in read if name is not None])
-    if kind == "replay":
-        shown, notes = _replay(args, config)
-    else:
-        shown, notes = _simulated(args, config)
-    scope = Microscope(shown, network, config)
+    shown, notes = {"replay": _replay, "simulated": _simulated, "hardware": _hardware}[kind](args, config)
     for text in notes:
         console.note(text)
     with shown:
+        scope = Microscope(shown, network, config)
         result = scope.focus()
     if args.json:
         _print_json({**plain(result.as_dict()), "rig": shown.name, "model": network.name})
@@ -142,13 +144,10 @@ def _focus(args: argparse.Namespace) -> int:
     return EXIT_CODES[result.result]
 
 
-def _rig_kind(args: argparse.Namespace) -> str:
+def _rig_kind(args: argparse.Namespace, config: Config) -> str:
     """Which rig was asked for. Raises InputError for options that contradict each other: none is dropped."""
-    kind: str = args.rig or ("replay" if args.stack is not None else "simulated")
-    if kind == "hardware":
-        raise InputError(
-            "no hardware driver in this version: use --rig simulated, or --stack DIR for a recorded z-stack"
-        )
+    named = "hardware" if hardware.is_configured(config) else "simulated"
+    kind: str = args.rig or ("replay" if args.stack is not None else named)
     if kind == "replay" and args.stack is None:
         raise InputError("--rig replay: say which z-stack with --stack DIR")
     for name in _OF_OTHER_RIGS[kind]:
@@ -211,9 +210,18 @@ def _replay(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]:
     return made, notes
 
 
+def _hardware(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]:
+    """The rig that the configuration describes."""
+    made = hardware.hardware_rig(config)
+    notes = [f"hardware: {config.stage.driver} and {config.camera.driver}, {made.optics.objective}"]
+    return made, notes + ([made.stage.uncertain] if made.stage.uncertain else [])
+
+
 def _title(args: argparse.Namespace, config: Config, kind: str) -> str:
     if kind == "replay":
         return f"replay of {Path(args.stack).resolve().name}"
+    if kind == "hardware":
+        return f"{config.stage.driver} and {config.camera.driver}, {config.optics.objective}"
     return f"simulated {Path(config.simulator.specimen).name}, seed {config.simulator.seed}"
 
 
@@ -234,8 +242,16 @@ def _simulate(args: argparse.Namespace) -> int:
     return 0
 
 
+def _examples() -> dict[str, Path]:
+    """The configurations of common builds by their names."""
+    return {file.stem: file for file in (Path(__file__).parent / "examples").glob("*.toml")}
+
+
 def _config(args: argparse.Namespace) -> int:
-    sys.stdout.write(reference_markdown() if args.reference else default_toml())
+    if args.example is not None:
+        sys.stdout.write(_examples()[args.example].read_text(encoding="utf-8"))
+    else:
+        sys.stdout.write(reference_markdown() if args.reference else default_toml())
     return 0
 
 

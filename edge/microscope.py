@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge.autofocus import Autofocus
 from edge.belief import KNOWN, UNKNOWN
 from edge.camera.base import Frame
+from edge.camera.health import fault_of
 from edge.camera.replay import ReplayCamera
 from edge.config import Config
 from edge.dialogue import (
@@ -29,6 +30,7 @@ from edge.dialogue import (
     Seen,
     Settings,
 )
+from edge.errors import CameraError
 from edge.model import Model
 from edge.rig import Rig
 from edge.sharpness import sharpness
@@ -99,6 +101,7 @@ class Microscope:
     def __init__(self, rig: Rig, model: Model, config: Config) -> None:
         self.rig, self.model, self.config = rig, model, config
         self.trace = Trace()
+        self._fault: str | None = None
 
     def settings(self) -> Settings:
         """What a run from here may do, in depths of field."""
@@ -126,16 +129,26 @@ class Microscope:
         """Bring the specimen into focus. Moves the stage, blocks on the rig's clock, returns where it ended.
 
         ``cancel()`` true stops the motor in mid-move and ends the run as failed. Errors of camera and motor
-        pass through, with the camera unlocked and the motor standing.
+        pass through, with the camera unlocked and the motor standing; after one of the camera the stage is
+        back where it began.
         """
         rig = self.rig
-        self.trace = Trace()
+        self.trace, self._fault = Trace(), None
         began_s, moves, travel = rig.clock.now_s(), rig.stage.moves, rig.stage.travel_steps
+        began_um = rig.stage.position_um
         try:
             rig.camera.lock()
             done = self._run(cancel)
-            if done.result != "focused":
+            if done.result == "focused":
+                rig.stage.found_focus()
+            else:
                 self._capture("end", infer=False)
+        except CameraError as error:
+            if rig.stage.moves == moves:
+                raise
+            # Blind, no place is known to be better than the one where the run began.
+            self._move_um(began_um, cancel)
+            raise CameraError(f"{error}; the stage is back at {rig.stage.position_um:.2f} µm") from error
         finally:
             rig.camera.unlock()
         return self._result(
@@ -144,9 +157,12 @@ class Microscope:
 
     def _take_up_slack(self, cancel: Callable[[], bool] | None) -> None:
         """Close the gap of the drive, so that the first estimate is not off by the backlash."""
+        self._move_um(self.rig.stage.position_um, cancel)
+
+    def _move_um(self, to_um: float, cancel: Callable[[], bool] | None) -> None:
+        """To the place nearest to ``to_um`` (µm) that every move can reach."""
         low, high = self.rig.stage.reachable_um
-        position = min(max(self.rig.stage.position_um, low), high)
-        self.rig.stage.move_to_um(position, cancel=cancel)
+        self.rig.stage.move_to_um(min(max(to_um, low), high), cancel=cancel)
 
     def _run(self, cancel: Callable[[], bool] | None) -> Done:
         try:
@@ -171,8 +187,7 @@ class Microscope:
     def _carry_out(self, loop: Autofocus, request: Request, cancel: Callable[[], bool] | None) -> Event:
         match request:
             case Move(to):
-                low, high = self.rig.stage.reachable_um
-                self.rig.stage.move_to_um(min(max(self.rig.optics.um_from_dof(to), low), high), cancel=cancel)
+                self._move_um(self.rig.optics.um_from_dof(to), cancel)
                 return Arrived(self._position_dof())
             case Look():
                 return self._capture(loop.state.value, infer=True)
@@ -189,6 +204,7 @@ class Microscope:
         settled_s = rig.stage.last_motion_ended_s + self.config.stage.settle_s
         frame: Frame = rig.camera.capture(max(rig.clock.now_s(), settled_s))
         # A guessed sampling could throw the finest detail away, and the finest is what peaks nearest focus.
+        self._fault = fault_of(frame.image)
         measure = sharpness(frame.image, 1.0 if rig.assumed else rig.optics.model_scale)
         log_likelihood, tiles = None, None
         if infer:
@@ -228,9 +244,13 @@ class Microscope:
         truth = None if rig.true_defocus_um is None else rig.true_defocus_um()
         replay = rig.camera if isinstance(rig.camera, ReplayCamera) else None
         plane = None if replay is None else replay.plane
+        outcome, reason = done.result, done.reason
+        if outcome != "focused" and self._fault is not None:
+            # A frame without an image says nothing about a specimen.
+            outcome, reason = "failed", f"{reason}; the frame is {self._fault}"
         return Result(
-            result=done.result,
-            reason=done.reason,
+            result=outcome,
+            reason=reason,
             method=done.method,
             captures=len(entries),
             moves=moves,

@@ -16,7 +16,7 @@ from edge.files import atomic_write_bytes
 from edge.microscope import Microscope, Result
 from edge.trace import write_trace
 
-__all__ = ["Outputs"]
+__all__ = ["Outputs", "checked"]
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,11 @@ class Outputs:
         ``inputs``: files, and folders with all in them, that the run reads and no output may replace.
         Raises InputError, one line.
         """
-        if self.trace is not None and Path(self.trace).suffix.lower() != ".json":
-            raise InputError(f"--trace {self.trace}: a name that ends in .json is allowed")
         if self.picture is not None:
-            if Path(self.picture).suffix.lower() != ".png":
-                raise InputError(f"--plot {self.picture}: a name that ends in .png is allowed")
             plot.backend()
         targets = [
-            _checked(option, name)
-            for option, name in (("--trace", self.trace), ("--plot", self.picture))
+            checked(option, name, ending)
+            for option, name, ending in (("--trace", self.trace, ".json"), ("--plot", self.picture, ".png"))
             if name is not None
         ]
         for target in targets:
@@ -66,8 +62,10 @@ class Outputs:
             raise OSError(str(error)) from error
 
 
-def _checked(option: str, name: str) -> Path:
-    """The absolute path, a file of which could be made just now."""
+def checked(option: str, name: str, ending: str) -> Path:
+    """The absolute path of a file with this ``ending`` that could be made just now; else InputError."""
+    if Path(name).suffix.lower() != ending:
+        raise InputError(f"{option} {name}: a name that ends in {ending} is allowed")
     try:
         target = Path(name).resolve()
         if target.exists() and not target.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,9 @@ from edge.simulator.formation import Imaging
 from edge.simulator.sensor import Sensor
 from edge.simulator.specimens import SPECIMENS, Specimen, from_image, images_in, make, read_image
 from edge.zstack import ZStack
+from firmware_iface.axis import Axis
 from firmware_iface.clock import Clock, VirtualClock
+from firmware_iface.journal import Journal
 from firmware_iface.simulated import SimulatedAxis
 from firmware_iface.stage import Stage
 
@@ -93,7 +96,7 @@ def simulated_rig(
         missed_step_probability=sim.missed_step_probability,
         seed=sim.seed,
     )
-    stage = _stage(config, axis, clock)
+    stage = stage_of(config, axis, clock)
     low, high = stage.reachable_um
     if not low <= -start_defocus_um <= high:
         raise InputError(
@@ -189,14 +192,23 @@ def _stack_optics(config: Config, stack: ZStack) -> tuple[Optics, tuple[str, ...
     return optics, tuple(said)
 
 
-def _stage(config: Config, axis: SimulatedAxis, clock: Clock) -> Stage:
+def stage_of(config: Config, axis: Axis, clock: Clock, journal: Journal | None = None) -> Stage:
+    """The stage that ``[stage]`` describes, on ``axis``. Moves nothing."""
     section = config.stage
+
+    def steps(travel_um: float) -> int:
+        return max(1, math.floor(travel_um / section.um_per_step))
+
     return Stage(
         axis,
         clock,
         um_per_step=section.um_per_step,
         limits_steps=section.limits_steps,
         backlash_steps=section.backlash_steps,
+        compensation=section.compensation,
         approach=section.approach_sign,
         settle_s=section.settle_s,
+        journal=journal,
+        focus_travel_steps=None if section.focus_travel_um is None else steps(section.focus_travel_um),
+        uncertain_travel_steps=steps(section.uncertain_travel_um),
     )

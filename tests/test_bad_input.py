@@ -70,7 +70,7 @@ BAD_WORDS: list[tuple[str, str]] = [
     ("focus --js", "--js"),
     ("focus extra", "extra"),
     ("focus --rig microscope", "microscope"),
-    ("focus --rig hardware", "no hardware driver in this version"),
+    ("focus --rig hardware", '[stage] driver = "none"'),
     ("focus --rig replay", "--stack"),
     ("focus --rig simulated --stack {stack}", "--stack"),
     ("focus --start-plane 3", "--start-plane"),

@@ -144,7 +144,7 @@ class TestFocus:
         network.error = CameraError("camera: unplugged")
         code, out, err = parfocal("focus", "--json")
         assert (code, out) == (4, "")
-        assert err.splitlines()[-1] == "parfocal: camera: unplugged"
+        assert err.splitlines()[-1] == "parfocal: camera: unplugged; the stage is back at 0.00 µm"
         assert network.rig is not None
         assert not vars(network.rig.stage)["_axis"].enabled
 

@@ -250,6 +250,17 @@ class TestResult:
         assert plain["assumptions"] == ["pixel assumed"]
 
 
+class TestLastGoodFocus:
+    def test_is_told_to_the_stage(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[float] = []
+        monkeypatch.setattr(Stage, "found_focus", lambda stage: told.append(stage.position_um))
+        made = Made()
+        assert made.scope.focus().result == "focused"
+        assert told == [made.rig.stage.position_um]
+        assert Made(planes=EMPTY).scope.focus().result == "no_specimen"
+        assert len(told) == 1
+
+
 class TestWhatGoesWrong:
     @pytest.mark.parametrize("frame", [1, 2, 4])
     def test_the_camera(self, frame: int) -> None:
@@ -259,6 +270,14 @@ class TestWhatGoesWrong:
             made.scope.focus()
         assert not made.camera.locked
         assert not made.axis.moving
+        assert made.rig.stage.position_um == 0.0, "blind, it goes back to where it began"
+
+    def test_a_frame_without_an_image_is_named(self) -> None:
+        dark, grid = np.zeros((2, 96, 96, 3), np.uint16), np.array([-16.0, 16.0])
+        for planes, what in ((dark, "black (100.0%"), (dark + 60_000, "saturated (100.0%")):
+            result = Made(planes=Field(planes, grid)).scope.focus()
+            assert result.result == "failed", "not: no specimen"
+            assert f"; the frame is {what}" in result.reason
 
     def test_a_camera_that_cannot_be_locked(self) -> None:
         made = Made()
