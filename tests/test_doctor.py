@@ -80,9 +80,9 @@ class TestGuard:
     def test_an_interrupt_ends_the_check_too(self, tmp_path: Path) -> None:
         def hang() -> Finding:
             (tmp_path / "pid").write_text(str(os.getpid()), encoding="ascii")
-            time.sleep(0.2)  # what a signal raises in the middle of a fork is lost
-            os.kill(os.getppid(), signal.SIGINT)
-            time.sleep(60)
+            for _ in range(20):  # what a signal raises in the middle of a fork is lost
+                time.sleep(0.5)
+                os.kill(os.getppid(), signal.SIGINT)
             return ok("")
 
         with pytest.raises(KeyboardInterrupt):

@@ -29,7 +29,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from edge.optics import PIXELS_PER_RESOLUTION, REFERENCE_WAVELENGTH_UM
 from edge.simulator.specimens import Specimen
@@ -112,7 +111,8 @@ class ImageFormer:
         self.specimen, self.imaging = specimen, imaging
         height, width = specimen.shape
         self._freq_y, self._freq_x = (
-            fft.fftshift(fft.fftfreq(n) * PIXELS_PER_RESOLUTION).astype(np.float32) for n in (height, width)
+            np.fft.fftshift(np.fft.fftfreq(n) * PIXELS_PER_RESOLUTION).astype(np.float32)
+            for n in (height, width)
         )
         self._spectra = [self._layer_spectra(channel) for channel in range(3)]
 
@@ -143,6 +143,8 @@ class ImageFormer:
         weight: np.float32,
     ) -> None:
         """Add ``weight * |amplitude|^2`` of one source frequency to ``out`` ``(Z, H, W)`` in place."""
+        from scipy import fft
+
         rows, columns = _within(self._freq_y, point[1], scale), _within(self._freq_x, point[0], scale)
         fx = (self._freq_x[columns] + point[0])[None, :] * np.float32(scale)
         fy = (self._freq_y[rows] + point[1])[:, None] * np.float32(scale)
@@ -197,7 +199,9 @@ def _within(freq: Float, shift: float, scale: float) -> slice:
 
 
 def _spectrum(transmission: Complex) -> Complex:
-    return np.asarray(fft.fftshift(fft.fft2(transmission)), np.complex64)
+    from scipy import fft
+
+    return np.asarray(np.fft.fftshift(fft.fft2(transmission)), np.complex64)
 
 
 def _cis(phase_rad: Float) -> Complex:

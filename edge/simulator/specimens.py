@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
 
 from edge.errors import InputError
 
@@ -215,6 +214,8 @@ def _periodic(image: Float) -> Float:
     The simulator's Fourier transform joins opposite edges, and a jump there would ring far into the field.
     (Moisan, J. Mathematical Imaging and Vision 39, 2011.)
     """
+    from scipy import fft
+
     height, width = image.shape[:2]
     jumps = np.zeros_like(image)
     jumps[0], jumps[-1] = image[-1] - image[0], image[0] - image[-1]
@@ -251,6 +252,8 @@ def _noise(
     angle: float = 0.0,
 ) -> Float:
     """Periodic noise with amplitude spectrum ``f ** -(exponent / 2)``, zero mean and unit variance."""
+    from scipy import fft
+
     fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]
     u, v = fx * math.cos(angle) + fy * math.sin(angle), -fx * math.sin(angle) + fy * math.cos(angle)
     radius = np.sqrt((u * stretch) ** 2 + v**2 + (1.0 / max(shape)) ** 2)
@@ -315,6 +318,8 @@ def _draw_cells(
 
 def _fibre(shape: tuple[int, int], rng: np.random.Generator) -> Float:
     """A curved thread across the field: the distance to a sine, as a soft band."""
+    from scipy import ndimage
+
     yy, xx = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     across, along = shape
     if rng.random() < 0.5:

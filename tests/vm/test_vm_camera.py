@@ -9,7 +9,7 @@ import pytest
 FAULTS = ("frozen", "stalled", "broken stream", "unplugged", "disconnected")
 
 
-@pytest.mark.vm("vivid", limit_s=240)
+@pytest.mark.vm("vivid", limit_s=600)
 def test_a_kernel_camera(records: list[dict[str, Any]], figures: list[str]) -> None:
     first, *rest = records
     assert "pytest" in first

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 
-@pytest.mark.vm("command_line", limit_s=240)
+@pytest.mark.vm("command_line", limit_s=600)
 def test_moves_and_what_ends_them(records: list[dict[str, Any]], figures: list[str]) -> None:
     ends = {record["way"]: record for record in records}
     assert all(end["levels"] == [0, 0, 0, 0] for end in records if "levels" in end), (
