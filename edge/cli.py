@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import importlib
 import io
+import math
 import os
 import signal
 import sys
@@ -27,7 +28,7 @@ from typing import NoReturn, Protocol, cast
 from edge.errors import InputError, ParfocalError, one_line
 from firmware_iface.errors import MotionError
 
-__all__ = ["COMMANDS", "main", "version"]
+__all__ = ["COMMANDS", "finite", "main", "version"]
 
 #: Name: (module, one line of help).
 COMMANDS = {
@@ -115,6 +116,17 @@ def version() -> str:
         return metadata.version("parfocal")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def finite(text: str) -> float:
+    """A number on the command line that is neither infinite nor NaN: the ``type`` of an argument."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r}: a finite number is allowed")
+    return value
+
+
+finite.__name__ = "number"  # argparse says "invalid number value"
 
 
 def _run(words: list[str]) -> int:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edge import console, hardware, model, rig
-from edge.cli import version
+from edge.cli import finite, version
 from edge.config import Config, load_config, override
 from edge.config_reference import default_toml, reference_markdown
 from edge.errors import InputError
@@ -66,7 +65,7 @@ def _focus_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start = parser.add_mutually_exclusive_group()
     text = f"simulated: start this far past focus ({START_DEFOCUS_UM:g})"
-    start.add_argument("--start-defocus-um", metavar="X", type=_finite, help=text)
+    start.add_argument("--start-defocus-um", metavar="X", type=finite, help=text)
     start.add_argument(
         "--start-plane", metavar="K", type=int, help="replay: start here, counted by rising z (0)"
     )
@@ -74,7 +73,7 @@ def _focus_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--step-um",
         metavar="U",
-        type=_finite,
+        type=finite,
         help="replay: µm between planes, where a stack counts planes (1)",
     )
     add("--model", metavar="FILE", help="a .tflite with its card, or `default`")
@@ -95,7 +94,7 @@ def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--stacks", "N", int, plan.stacks, "number of stacks")
     add("--planes", "N", int, plan.planes, "planes of each stack")
-    add("--range-dof", "R", _finite, plan.range_dof, "from -R to R depths of field")
+    add("--range-dof", "R", finite, plan.range_dof, "from -R to R depths of field")
     add("--objective", "MxNA", str, plan.objective, "such as 20x0.40 or 100x1.25oil")
     text = "random: another microscope and camera for each stack"
     parser.add_argument("--optics", choices=("fixed", "random"), default="fixed", help=text)
@@ -110,16 +109,6 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
     )
     text = "print the commented configuration of a common build instead: %(choices)s"
     instead.add_argument("--example", metavar="BUILD", choices=sorted(_examples()), help=text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r}: a finite number is allowed")
-    return value
-
-
-_finite.__name__ = "number"  # argparse says "invalid number value"
 
 
 def _focus(args: argparse.Namespace) -> int:

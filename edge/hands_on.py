@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from edge import console, hardware
 from edge.camera import Camera
 from edge.camera.health import fault_of
+from edge.cli import finite
 from edge.config import Config, load_config
 from edge.errors import InputError
 from edge.files import atomic_write_bytes, encode_png
@@ -31,7 +32,7 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options of the command ``name``."""
     add = parser.add_argument
     if name == "move":
-        add("distance", metavar="±UM", type=_finite, help="distance in µm, such as 20 or -7.5")
+        add("distance", metavar="±UM", type=finite, help="distance in µm, such as 20 or -7.5")
     if name == "snap":
         add("file", metavar="FILE.png", help="where the frame goes")
     add("--config", metavar="FILE", help="TOML file that names the drivers")
@@ -47,16 +48,6 @@ def run(name: str, args: argparse.Namespace) -> int:
     """Run the command ``name`` and return its exit code; `move` and `home` move the stage."""
     config = load_config(args.config)
     return {"move": _move, "home": _home, "snap": _snap}[name](args, config)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r}: a finite number is allowed")
-    return value
-
-
-_finite.__name__ = "number"  # argparse says "invalid number value"
 
 
 def _move(args: argparse.Namespace, config: Config) -> int:

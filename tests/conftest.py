@@ -11,6 +11,7 @@ from pathlib import Path
 
 import oracle
 import pytest
+from fake_machine import Computer
 from hypothesis import settings
 from oracle import Oracle, Parfocal
 
@@ -52,6 +53,19 @@ def cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def clock() -> VirtualClock:
     """A virtual clock at 0 s."""
     return VirtualClock()
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where journals go."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def computer(tmp_path: Path) -> Computer:
+    """A Raspberry Pi 4, for `parfocal doctor`."""
+    return Computer(tmp_path / "root", "Raspberry Pi 4 Model B Rev 1.5")
 
 
 @pytest.fixture

@@ -21,23 +21,12 @@ from edge.doctor.finding import Check, Finding, advice, error, joined, ok, warni
 from edge.doctor.guard import isolated, told
 from edge.doctor.machine import Machine
 
+pytestmark = pytest.mark.usefixtures("state")
+
 
 def direct(check: Any, limit_s: float) -> Finding:
     """A guard that runs the check here."""
     return told(check)
-
-
-@pytest.fixture
-def computer(tmp_path: Path) -> Computer:
-    """A Raspberry Pi 4."""
-    return Computer(tmp_path / "root", "Raspberry Pi 4 Model B Rev 1.5")
-
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where journals go."""
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    return tmp_path / "state"
 
 
 class TestGuard:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
@@ -17,18 +16,7 @@ from edge.doctor import devices
 from edge.doctor.finding import ok, warning
 from edge.errors import CameraError
 
-
-@pytest.fixture
-def computer(tmp_path: Path) -> Computer:
-    """A Raspberry Pi 4."""
-    return Computer(tmp_path / "root", "Raspberry Pi 4 Model B Rev 1.5")
-
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where journals go."""
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    return tmp_path / "state"
+pytestmark = pytest.mark.usefixtures("state")
 
 
 class TestAccess:

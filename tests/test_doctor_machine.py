@@ -20,18 +20,7 @@ from edge.doctor.machine import Disk
 
 CV2 = "4.11.0 /lib/cv2.so\nVideo I/O:\n    GStreamer:                   NO\n"
 
-
-@pytest.fixture
-def computer(tmp_path: Path) -> Computer:
-    """A Raspberry Pi 4."""
-    return Computer(tmp_path / "root", "Raspberry Pi 4 Model B Rev 1.5")
-
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where journals go."""
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    return tmp_path / "state"
+pytestmark = pytest.mark.usefixtures("state")
 
 
 class TestSystem:

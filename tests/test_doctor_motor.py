@@ -21,6 +21,8 @@ from edge.doctor.finding import ok
 from firmware_iface.clock import RealClock
 from firmware_iface.journal import Doubt, Journal, Record
 
+pytestmark = pytest.mark.usefixtures("state")
+
 STANDS = Record(
     position_steps=120,
     moving=None,
@@ -30,19 +32,6 @@ STANDS = Record(
     doubt=None,
     um_per_step=0.0625,
 )
-
-
-@pytest.fixture
-def computer(tmp_path: Path) -> Computer:
-    """A Raspberry Pi 4."""
-    return Computer(tmp_path / "root", "Raspberry Pi 4 Model B Rev 1.5")
-
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where journals go."""
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    return tmp_path / "state"
 
 
 class TestPins:

@@ -21,6 +21,8 @@ from firmware_iface.journal import Journal
 from firmware_iface.step_dir import StepDirAxis
 from firmware_iface.uln2003 import Uln2003Axis
 
+pytestmark = pytest.mark.usefixtures("state")
+
 EXAMPLES = sorted((Path(hardware.__file__).parent / "examples").glob("*.toml"))
 COILS = {"in1_pin": 17, "in2_pin": 18, "in3_pin": 27, "in4_pin": 22}
 STEP_DIR = {"step_pin": 23, "dir_pin": 24, "enable_pin": 25}
@@ -33,13 +35,6 @@ def pins(monkeypatch: pytest.MonkeyPatch) -> FakeGpio:
     fake.setmode(fake.BCM)
     monkeypatch.setattr("firmware_iface.gpio.load", lambda: fake)
     return fake
-
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where journals go."""
-    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
-    return tmp_path / "state"
 
 
 def config(driver: str, **sections: dict[str, Any]) -> Config:

@@ -325,6 +325,7 @@ class TestFailure:
     def test_open_again(self, opened: Callable[..., Picamera2Camera]) -> None:
         for _ in range(2):
             camera = opened()
+            assert camera.capture(-math.inf).image.size > 0
             camera.close()
             camera.close()
 

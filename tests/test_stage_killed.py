@@ -182,6 +182,7 @@ def test_the_screw_stays_in_its_limits_and_a_certain_position_is_true(
         for what, number in history:
             world.play(what, number)
         world.life.end()
+        assert LOW <= world.life.true_screw <= HIGH
 
 
 def test_processes_killed_at_random_instants(tmp_path: Path) -> None:
