@@ -28,7 +28,7 @@ from typing import NoReturn, Protocol, cast
 from edge.errors import InputError, ParfocalError, one_line
 from firmware_iface.errors import MotionError
 
-__all__ = ["COMMANDS", "finite", "main", "version"]
+__all__ = ["COMMANDS", "finite", "go_on", "main", "version"]
 
 #: Name: (module, one line of help).
 COMMANDS = {
@@ -47,6 +47,7 @@ COMMANDS = {
 TRAIN_PACKAGES = frozenset({"tensorflow", "keras", "tifffile", "imagecodecs", "h5py", "train", "convert"})
 IO_FAILED, BAD_INPUT, FAILED, BROKEN_PIPE, INTERRUPTED = 1, 2, 4, 141, 130
 _LONGEST_LINE = 2000
+_interrupts: list[int] = []
 
 
 class _CommandModule(Protocol):
@@ -95,19 +96,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt, so that every `with` and `finally` on the way releases its motor."""
+    """SIGTERM and Ctrl-C raise KeyboardInterrupt: every `with` and `finally` on the way releases its motor."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def interrupt(number: int, frame: object) -> NoReturn:
+        _interrupts.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    _interrupts.clear()
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def go_on() -> None:
+    """KeyboardInterrupt where somebody has asked for it and a library has swallowed it: the imports of
+    extension modules do. Called before the motor has current.
+    """
+    if _interrupts:
+        raise KeyboardInterrupt
 
 
 def version() -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge import console, hardware, model, rig
-from edge.cli import finite, version
+from edge.cli import finite, go_on, version
 from edge.config import Config, load_config, override
 from edge.config_reference import default_toml, reference_markdown
 from edge.errors import InputError
@@ -121,6 +121,7 @@ def _focus(args: argparse.Namespace) -> int:
     shown, notes = {"replay": _replay, "simulated": _simulated, "hardware": _hardware}[kind](args, config)
     for text in notes:
         console.note(text)
+    go_on()
     with shown:
         scope = Microscope(shown, network, config)
         result = scope.focus()

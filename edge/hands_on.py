@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from edge import console, hardware
 from edge.camera import Camera
@@ -26,6 +25,7 @@ __all__ = ["add_arguments", "run"]
 #: A move longer than this is confirmed first: as far as an objective of 40x is from the slide.
 UNASKED_UM = 50.0
 START_DEFOCUS_UM = 20.0
+SIMULATED = "simulated rig: it begins anew each time; no hardware is used"
 
 
 def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
@@ -51,17 +51,22 @@ def run(name: str, args: argparse.Namespace) -> int:
 
 
 def _move(args: argparse.Namespace, config: Config) -> int:
-    if abs(args.distance) > UNASKED_UM and not args.yes:
-        _confirm(f"move {args.distance:+g} µm")
-    with _stage(args, config) as stage:
+    with contextlib.closing(_stage(args, config)) as stage:
         if stage.uncertain:
             console.note(stage.uncertain)
-        began_um = stage.position_um
-        try:
-            stage.move_by_um(args.distance)
-        except LimitError as error:
-            raise InputError(str(error)) from error
-        print(f"moved {stage.position_um - began_um:+.3f} µm: the stage stands at {stage.position_um:.3f} µm")
+        began_um, (low, high) = stage.position_um, stage.limits_um
+        target_um = began_um + args.distance
+        if not low <= target_um <= high:
+            raise InputError(str(LimitError("z", target_um, (low, high), "um")))
+        if abs(args.distance) > UNASKED_UM and not args.yes:
+            _confirm(f"move by {args.distance:+g} µm, to {target_um:.1f} µm")
+        with stage:
+            try:
+                stage.move_to_um(target_um)
+            except LimitError as error:
+                raise InputError(str(error)) from error
+            gone_um = stage.position_um - began_um
+            print(f"moved {gone_um:+.3f} µm: the stage stands at {stage.position_um:.3f} µm")
     return 0
 
 
@@ -69,6 +74,7 @@ def _home(args: argparse.Namespace, config: Config) -> int:
     section = config.stage
     if section.home == "none":
         raise InputError('[stage] home = "none": say which limit switch to go to, "low" or "high"')
+    hardware.check_keys(config)
     if not args.yes:
         _confirm(f"move the stage to its {section.home} limit switch")
     low, high = section.limits_steps
@@ -94,24 +100,18 @@ def _snap(args: argparse.Namespace, config: Config) -> int:
     return 0
 
 
-@contextmanager
-def _stage(args: argparse.Namespace, config: Config) -> Iterator[Stage]:
-    if args.rig == "simulated":
-        with simulated_rig(config, start_defocus_um=0.0) as made:
-            yield made.stage
-        return
-    with hardware.open_stage(config, RealClock()) as stage:
-        yield stage
+def _stage(args: argparse.Namespace, config: Config) -> Stage:
+    if args.rig == "hardware":
+        return hardware.open_stage(config, RealClock())
+    console.note(SIMULATED)
+    return simulated_rig(config, start_defocus_um=0.0).stage
 
 
-@contextmanager
-def _camera(args: argparse.Namespace, config: Config) -> Iterator[Camera]:
-    if args.rig == "simulated":
-        with simulated_rig(config, start_defocus_um=START_DEFOCUS_UM) as made:
-            yield made.camera
-        return
-    with hardware.open_camera(config, RealClock()) as camera:
-        yield camera
+def _camera(args: argparse.Namespace, config: Config) -> Camera:
+    if args.rig == "hardware":
+        return hardware.open_camera(config, RealClock())
+    console.note(SIMULATED)
+    return simulated_rig(config, start_defocus_um=START_DEFOCUS_UM).camera
 
 
 def _confirm(what: str) -> None:

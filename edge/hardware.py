@@ -29,9 +29,27 @@ from firmware_iface.step_dir import StepDirAxis
 from firmware_iface.stepper import Rates, Switches
 from firmware_iface.uln2003 import Uln2003Axis
 
-__all__ = ["hardware_rig", "is_configured", "journal_path", "open_axis", "open_camera", "open_stage"]
+__all__ = [
+    "check_keys",
+    "hardware_rig",
+    "is_configured",
+    "journal_path",
+    "open_axis",
+    "open_camera",
+    "open_stage",
+]
 
 _N = TypeVar("_N", int, float)
+
+_STEP_DIR = ("gpio", "step_pin", "dir_pin", "enable_pin")
+_NEEDED = {
+    "uln2003": ("gpio", "in1_pin", "in2_pin", "in3_pin", "in4_pin"),
+    "a4988": _STEP_DIR,
+    "drv8825": _STEP_DIR,
+    "tmc2209": _STEP_DIR,
+    "sangaboard": ("serial", "port"),
+}
+"""Section and keys without which a driver cannot be; the other drivers are G-code boards."""
 
 
 def is_configured(config: Config) -> bool:
@@ -76,7 +94,23 @@ def open_axis(config: Config, clock: Clock) -> Axis:
     driver = config.stage.driver
     if driver == "none":
         raise ConfigError('[stage] driver = "none": name the motor\'s driver to use the hardware')
+    check_keys(config)
     return _gpio_axis(config, clock) if driver in GPIO_DRIVERS else _board_axis(config, clock)
+
+
+def check_keys(config: Config) -> None:
+    """ConfigError for keys of the motor that are missing or contradict each other. Opens nothing."""
+    driver, home = config.stage.driver, config.stage.home
+    needed = _NEEDED.get(driver, ("serial", "port", "steps_per_mm")) if driver != "none" else ("stage",)
+    _needed(config, *needed)
+    users: dict[int, str] = {}
+    for key, value in config.gpio:
+        if key.endswith("_pin") and value is not None:
+            if value in users:
+                raise ConfigError(f"[gpio] {key} = {value}: is {users[value]} already")
+            users[value] = key
+    if home != "none":
+        _needed(config, "gpio", f"{home}_limit_pin", why=f'[stage] home = "{home}"')
 
 
 def open_camera(config: Config, clock: Clock) -> Camera:
@@ -160,7 +194,7 @@ def _gpio_axis(config: Config, clock: Clock) -> Axis:
     )
     try:
         if section.driver == "uln2003":
-            coils = _needed(config, "gpio", "in1_pin", "in2_pin", "in3_pin", "in4_pin")
+            coils = _needed(config, *_NEEDED["uln2003"])
             return Uln2003Axis(
                 clock,
                 (coils[0], coils[1], coils[2], coils[3]),
@@ -170,7 +204,7 @@ def _gpio_axis(config: Config, clock: Clock) -> Axis:
                 hold_s=section.hold_s,
                 switches=switches,
             )
-        step, direction, enable = _needed(config, "gpio", "step_pin", "dir_pin", "enable_pin")
+        step, direction, enable = _needed(config, *_STEP_DIR)
         return StepDirAxis(
             clock,
             section.driver,
@@ -208,13 +242,14 @@ def _board_axis(config: Config, clock: Clock) -> Axis:
     return GcodeAxis.open(port, clock, dialect=driver, baud=config.serial.baud, **mm)
 
 
-def _needed(config: Config, section: str, *keys: str) -> list[Any]:
+def _needed(config: Config, section: str, *keys: str, why: str | None = None) -> list[Any]:
     """The values of ``keys``, all of which this driver needs; else ConfigError that names them."""
     values = [getattr(getattr(config, section), key) for key in keys]
     missing = [key for key, value in zip(keys, values, strict=True) if value is None]
     if missing:
         raise ConfigError(
-            f"[{section}] {missing[0]} is not set: the driver {config.stage.driver} needs {', '.join(keys)}"
+            f"[{section}] {missing[0]} is not set: {why or f'the driver {config.stage.driver}'} needs"
+            f" {', '.join(keys)}"
         )
     return values
 

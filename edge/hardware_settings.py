@@ -83,10 +83,12 @@ class StageConfig(Section):
     ~/.local/state/parfocal."""
 
     home: Literal["none", "low", "high"] = Field(default="none")
-    """Which limit switch `parfocal home` goes to."""
+    """Which limit switch `parfocal home` goes to; `low` is at the end that negative moves lead to. Its pin is
+    in `[gpio]`."""
 
     home_um: float = Field(default=0.0, ge=-100_000.0, le=100_000.0)
-    """Position in µm that the stage has where the switch of `home` closes."""
+    """Position in µm that the stage has where the switch of `home` is just pressed, between the soft limits
+    or beyond them on the switch's side."""
 
     @model_validator(mode="after")
     def _keys_agree(self) -> StageConfig:
@@ -123,53 +125,54 @@ class StageConfig(Section):
 class GpioConfig(Section):
     """The pins of a motor on GPIO, by their BCM numbers (on a Jetson those of the same header pins)."""
 
-    in1_pin: int | None = Field(default=None, ge=0, le=63)
+    in1_pin: int | None = Field(default=None, ge=0, le=27)
     """ULN2003: the pin wired to IN1 (28BYJ-48: blue)."""
 
-    in2_pin: int | None = Field(default=None, ge=0, le=63)
+    in2_pin: int | None = Field(default=None, ge=0, le=27)
     """ULN2003: the pin wired to IN2."""
 
-    in3_pin: int | None = Field(default=None, ge=0, le=63)
+    in3_pin: int | None = Field(default=None, ge=0, le=27)
     """ULN2003: the pin wired to IN3."""
 
-    in4_pin: int | None = Field(default=None, ge=0, le=63)
+    in4_pin: int | None = Field(default=None, ge=0, le=27)
     """ULN2003: the pin wired to IN4."""
 
     half_steps: bool = Field(default=True)
     """ULN2003: half steps, twice as many a turn and smoother; false: full steps."""
 
-    step_pin: int | None = Field(default=None, ge=0, le=63)
+    step_pin: int | None = Field(default=None, ge=0, le=27)
     """A4988, DRV8825, TMC2209: the pin wired to STEP."""
 
-    dir_pin: int | None = Field(default=None, ge=0, le=63)
+    dir_pin: int | None = Field(default=None, ge=0, le=27)
     """A4988, DRV8825, TMC2209: the pin wired to DIR."""
 
-    enable_pin: int | None = Field(default=None, ge=0, le=63)
+    enable_pin: int | None = Field(default=None, ge=0, le=27)
     """A4988, DRV8825, TMC2209: the pin wired to ENABLE, with 10 kΩ to the logic supply."""
 
-    ms1_pin: int | None = Field(default=None, ge=0, le=63)
+    ms1_pin: int | None = Field(default=None, ge=0, le=27)
     """The pin wired to MS1 (DRV8825: MODE0). Not set: the microstep is wired on the board."""
 
-    ms2_pin: int | None = Field(default=None, ge=0, le=63)
+    ms2_pin: int | None = Field(default=None, ge=0, le=27)
     """The pin wired to MS2 (DRV8825: MODE1)."""
 
-    ms3_pin: int | None = Field(default=None, ge=0, le=63)
+    ms3_pin: int | None = Field(default=None, ge=0, le=27)
     """The pin wired to MS3 (DRV8825: MODE2; a TMC2209 has none)."""
 
     microsteps: int | None = Field(default=None, ge=1, le=256)
     """Microsteps per full step, chosen by the pins above: set it with them, and not without."""
 
-    low_limit_pin: int | None = Field(default=None, ge=0, le=63)
+    low_limit_pin: int | None = Field(default=None, ge=0, le=27)
     """Limit switch at the low end. Normally closed to ground, 10 kΩ to the logic supply."""
 
-    high_limit_pin: int | None = Field(default=None, ge=0, le=63)
+    high_limit_pin: int | None = Field(default=None, ge=0, le=27)
     """Limit switch at the high end, wired alike."""
 
-    stop_pin: int | None = Field(default=None, ge=0, le=63)
+    stop_pin: int | None = Field(default=None, ge=0, le=27)
     """Stop button, wired alike: stops the motor in mid-move, in both directions."""
 
     pressed: Literal["high", "low"] = Field(default="high")
-    """Level at the pin of a switch or button that is pressed."""
+    """Level at the pin of a switch or button that is pressed. `high` goes with the wiring above, and reads a
+    broken wire as pressed; with `low` a broken wire is not noticed."""
 
 
 class SerialConfig(Section):

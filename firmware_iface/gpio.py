@@ -73,7 +73,7 @@ def load(model_file: Path = MODEL_FILE) -> Gpio:
     """The board's GPIO library, set to BCM numbers. Touches no pin. MotorError names what is missing."""
     model = board_model(model_file)
     module, package = _choice(model)
-    board = model or "this machine (no board name in /proc/device-tree/model)"
+    board = model or f"this machine (no Raspberry Pi or Jetson: no board name in {model_file})"
     try:
         gpio = cast(Gpio, importlib.import_module(module))
         gpio.setwarnings(False)

@@ -12,6 +12,7 @@ import contextlib
 import errno
 import importlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Protocol, TypeVar, cast
 
 from firmware_iface.clock import Clock
@@ -111,6 +112,8 @@ def open_serial(device: str, baud: int) -> SerialLike:
         port = serial.Serial(device, baud, timeout=_SLICE_S, write_timeout=_WRITE_TIMEOUT_S, exclusive=True)
     except (OSError, ValueError) as error:
         why = _WHY_NOT.get(getattr(error, "errno", None), str(error))
+        if Path(device).exists() and not Path(device).is_char_device():
+            why = "not a serial port"
         raise MotorError(f"{device}: cannot open the serial port: {why}") from error
     return cast(SerialLike, port)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import json
 import signal
@@ -280,3 +281,16 @@ def test_sigterm_releases_the_motor_and_says_so(
     assert err.splitlines()[-1] == "parfocal: interrupted"
     assert "coils off" in released
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_an_interrupt_that_a_library_swallows_stops_it_before_the_motor_has_current(
+    parfocal: Parfocal, network: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swallow(*given: object, **named: object) -> Oracle:
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return network
+
+    monkeypatch.setattr(model, "load", swallow)
+    monkeypatch.setattr(SimulatedAxis, "enable", lambda self: pytest.fail("the motor has current"))
+    assert parfocal("focus")[:2] == (130, "")

@@ -77,8 +77,8 @@ class TestPins:
                 r"\[gpio\] in3_pin is not set: the driver uln2003 needs",
             ),
             ("a4988", {"step_pin": 1}, r"\[gpio\] dir_pin is not set"),
-            ("uln2003", {**COILS, "in2_pin": 17}, r"\[gpio\].*four different"),
-            ("tmc2209", {**STEP_DIR, "dir_pin": 23}, r"\[gpio\].*one pin is given twice"),
+            ("uln2003", {**COILS, "in2_pin": 17}, r"\[gpio\] in2_pin = 17: is in1_pin already"),
+            ("tmc2209", {**STEP_DIR, "stop_pin": 23}, r"\[gpio\] stop_pin = 23: is step_pin already"),
             ("a4988", {**STEP_DIR, "microsteps": 16}, r"\[gpio\].*microsteps = 16 without"),
             (
                 "tmc2209",
@@ -98,6 +98,11 @@ class TestPins:
             pytest.raises(MotorError, match="pin 17 is used by ULN2003"),
         ):
             hardware.open_axis(config("a4988", gpio={**STEP_DIR, "dir_pin": 17}), VirtualClock())
+
+    def test_home_without_a_switch(self, pins: FakeGpio) -> None:
+        settings = config("uln2003", gpio=COILS, stage={"home": "low"})
+        with pytest.raises(ConfigError, match=r'low_limit_pin is not set: \[stage\] home = "low" needs'):
+            hardware.open_axis(settings, VirtualClock())
 
 
 class TestBoards:
@@ -120,6 +125,12 @@ class TestBoards:
     def test_no_such_port(self) -> None:
         with pytest.raises(MotorError, match="/dev/no-such-port: cannot open the serial port"):
             hardware.open_axis(config("sangaboard", serial={"port": "/dev/no-such-port"}), RealClock())
+
+    def test_what_is_no_port(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        for path in (tmp_path, tmp_path / "file"):
+            with pytest.raises(MotorError, match="cannot open the serial port: not a serial port"):
+                hardware.open_axis(config("sangaboard", serial={"port": str(path)}), RealClock())
 
     @pytest.mark.parametrize(
         ("driver", "serial", "says"),

@@ -106,8 +106,10 @@ def _config(file: str | None) -> tuple[Config | None, Finding]:
     """The configuration, None where it cannot be had, and what to say of it."""
     try:
         from edge.config import load_config
+        from edge.hardware import check_keys
 
         config = load_config(file)
+        check_keys(config)
     except ConfigError as problem:
         return None, error(str(problem), "correct it: the checks that need it were left out")
     except Exception as problem:  # noqa: BLE001 - a package that is broken is what this command is for
