@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM and Ctrl-C raise KeyboardInterrupt: every `with` and `finally` on the way releases its motor."""
+    """SIGTERM and Ctrl-C raise KeyboardInterrupt: each `with` and `finally` on the way releases its motor."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -41,8 +41,8 @@ class VmError(Exception):
 class Result:
     """What one job left behind."""
 
-    code: int | None
-    """Its exit code, 124 when it took too long; None: the machine ended before the job did."""
+    code: int
+    """Its exit code, 124 when it took too long."""
     records: list[dict[str, Any]]
     """The JSON objects of its standard output, one a line."""
     errors: str
@@ -66,6 +66,7 @@ def run(limits_s: Mapping[str, float], folder: Path) -> dict[str, Result]:
 
     A job is ``jobs/NAME.py``: it runs as root in a folder of its own, with `edge`, `firmware_iface` and this
     folder on its path. ``folder``, empty at first, is the machine's /mnt/host and keeps what the jobs wrote.
+    A job that the machine did not live to see the end of is left out; its console is in console.log.
     VmError when the image cannot be built or the machine does not boot.
     """
     image = _image()
@@ -76,7 +77,9 @@ def run(limits_s: Mapping[str, float], folder: Path) -> dict[str, Result]:
     shutil.copy(HERE / "guest.sh", folder)
     (folder / "jobs").write_text("".join(f"{name} {limit_s:g}\n" for name, limit_s in limits_s.items()))
     _boot(image, folder, BOOT_S + sum(limits_s.values()))
-    return {name: _result(folder, name) for name in limits_s}
+    if not any(folder.glob("*.jsonl")):
+        raise VmError(f"the virtual machine never came to a job:\n{_tail(folder / 'console.log')}")
+    return {name: _result(folder, name) for name in limits_s if (folder / f"{name}.code").exists()}
 
 
 def _boot(image: Path, folder: Path, limit_s: float) -> None:
@@ -102,12 +105,9 @@ def _boot(image: Path, folder: Path, limit_s: float) -> None:
 
 
 def _result(folder: Path, name: str) -> Result:
-    code = folder / f"{name}.code"
-    if not (folder / f"{name}.jsonl").exists():
-        raise VmError(f"the virtual machine never came to the job {name}:\n{_tail(folder / 'console.log')}")
     records = [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
     errors = (folder / f"{name}.err").read_text()
-    return Result(int(code.read_text()) if code.exists() else None, records, errors)
+    return Result(int((folder / f"{name}.code").read_text()), records, errors)
 
 
 def _requirements() -> str:
