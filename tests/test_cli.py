@@ -288,7 +288,7 @@ def test_an_interrupt_that_a_library_swallows_stops_it_before_the_motor_has_curr
 ) -> None:
     def swallow(*given: object, **named: object) -> Oracle:
         with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
         return network
 
     monkeypatch.setattr(model, "load", swallow)
