@@ -119,10 +119,12 @@ def _focus(args: argparse.Namespace) -> int:
     read = (args.config, args.stack, model.DEFAULT_PATH.parent, config.model.path)
     outputs.check([Path(name) for name in read if name is not None])
     shown, notes = {"replay": _replay, "simulated": _simulated, "hardware": _hardware}[kind](args, config)
-    for text in notes:
-        console.note(text)
-    go_on()
-    with shown:
+    with contextlib.ExitStack() as opened:
+        opened.push(shown.__exit__)  # a camera runs from the moment it is opened
+        for text in notes:
+            console.note(text)
+        go_on()
+        shown.__enter__()
         scope = Microscope(shown, network, config)
         result = scope.focus()
     if args.json:

@@ -19,6 +19,7 @@ import pytest
 from oracle import Oracle, Parfocal
 
 from edge import cli, model, outputs
+from edge.camera.simulated import SimulatedCamera
 from edge.errors import CameraError, InputError
 from edge.microscope import Microscope
 from firmware_iface.simulated import SimulatedAxis
@@ -292,5 +293,8 @@ def test_an_interrupt_that_a_library_swallows_stops_it_before_the_motor_has_curr
         return network
 
     monkeypatch.setattr(model, "load", swallow)
+    closed: list[str] = []
     monkeypatch.setattr(SimulatedAxis, "enable", lambda self: pytest.fail("the motor has current"))
+    monkeypatch.setattr(SimulatedCamera, "close", lambda self: closed.append("camera"))
     assert parfocal("focus")[:2] == (130, "")
+    assert closed == ["camera"], "what was opened by then is closed"
