@@ -37,14 +37,17 @@ COMMANDS = {
     "home": ("edge.hands_on", "move the stage to its limit switch and count from there"),
     "snap": ("edge.hands_on", "take one frame"),
     "doctor": ("edge.doctor", "check the machine, camera and motor"),
-    "simulate": ("edge.commands", "write simulated z-stacks"),
+    "simulate": ("edge.simulate_command", "write simulated z-stacks, or data to train on"),
     "config": ("edge.commands", "print the default configuration, or its reference"),
+    "import-stack": ("train.import_stack", "make a z-stack folder of a TIFF or a folder of images (desktop)"),
     "train": ("train.commands", "train a network (desktop)"),
     "convert": ("convert.commands", "quantize a trained network into a model file (desktop)"),
     "evaluate": ("train.commands", "measure a model on held-out data (desktop)"),
 }
 #: What the extra `train` brings; without it the desktop commands say so in one line.
-TRAIN_PACKAGES = frozenset({"tensorflow", "keras", "tifffile", "imagecodecs", "h5py", "train", "convert"})
+TRAIN_PACKAGES = frozenset(
+    {"tensorflow", "keras", "tifffile", "imagecodecs", "h5py", "train", "convert"}
+)
 IO_FAILED, BAD_INPUT, FAILED, BROKEN_PIPE, INTERRUPTED = 1, 2, 4, 141, 130
 _LONGEST_LINE = 2000
 _interrupts: list[int] = []

@@ -1,5 +1,4 @@
-"""The commands of the device: `focus`, `simulate` and `config`. `edge.cli` parses and turns errors into
-exit codes.
+"""The commands of the device: `focus` and `config`. `edge.cli` parses and turns errors into exit codes.
 
 `focus` checks everything before anything moves: arguments, config, model, every image of a stack, the
 places where its outputs go. Only then is the rig switched on.
@@ -11,7 +10,6 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from edge.microscope import Microscope
 from edge.outputs import Outputs
 from edge.progress import Bar
 from edge.rig import Rig
-from edge.simulator.stacks import Plan, write_stacks
 from edge.trace import plain
 from edge.zstack import ZStack
 
@@ -43,12 +40,12 @@ _OF_OTHER_RIGS = {
 
 def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options of the command ``name``."""
-    {"focus": _focus_arguments, "simulate": _simulate_arguments, "config": _config_arguments}[name](parser)
+    {"focus": _focus_arguments, "config": _config_arguments}[name](parser)
 
 
 def run(name: str, args: argparse.Namespace) -> int:
     """Run the command ``name`` and return its exit code; `focus` moves the stage."""
-    return {"focus": _focus, "simulate": _simulate, "config": _config}[name](args)
+    return {"focus": _focus, "config": _config}[name](args)
 
 
 def _focus_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,26 +77,6 @@ def _focus_arguments(parser: argparse.ArgumentParser) -> None:
     add("--trace", metavar="FILE", help="write what happened, frame by frame, as JSON")
     add("--plot", metavar="FILE.png", help="draw the run: frames, belief, position, sharpness")
     add("--json", action="store_true", help="print the result as JSON")
-
-
-def _simulate_arguments(parser: argparse.ArgumentParser) -> None:
-    plan = Plan()
-
-    def add(option: str, metavar: str, kind: Callable[[str], Any], default: Any, text: str) -> None:
-        parser.add_argument(option, metavar=metavar, type=kind, default=default, help=f"{text} (%(default)s)")
-
-    parser.add_argument("out", metavar="OUT", help="folder to make; it must not exist, or be empty")
-    parser.add_argument(
-        "--specimens", metavar="DIR", help="sharp photographs to use in turn; else drawn specimens"
-    )
-    add("--stacks", "N", int, plan.stacks, "number of stacks")
-    add("--planes", "N", int, plan.planes, "planes of each stack")
-    add("--range-dof", "R", finite, plan.range_dof, "from -R to R depths of field")
-    add("--objective", "MxNA", str, plan.objective, "such as 20x0.40 or 100x1.25oil")
-    text = "random: another microscope and camera for each stack"
-    parser.add_argument("--optics", choices=("fixed", "random"), default="fixed", help=text)
-    add("--seed", "N", int, plan.seed, "start of all chance")
-    add("--size", "PX", int, plan.size_px, "width and height of the images")
 
 
 def _config_arguments(parser: argparse.ArgumentParser) -> None:
@@ -215,23 +192,6 @@ def _title(args: argparse.Namespace, config: Config, kind: str) -> str:
     if kind == "hardware":
         return f"{config.stage.driver} and {config.camera.driver}, {config.optics.objective}"
     return f"simulated {Path(config.simulator.specimen).name}, seed {config.simulator.seed}"
-
-
-def _simulate(args: argparse.Namespace) -> int:
-    plan = Plan(
-        stacks=args.stacks,
-        planes=args.planes,
-        range_dof=args.range_dof,
-        objective=args.objective,
-        random_optics=args.optics == "random",
-        seed=args.seed,
-        size_px=args.size,
-        specimens=None if args.specimens is None else Path(args.specimens),
-    )
-    with Bar("planes", plan.stacks * plan.planes) as bar:
-        names = write_stacks(plan, args.out, progress=bar.advance)
-    print(f"{len(names)} simulated z-stacks of {plan.planes} planes in {args.out}: {names[0]} to {names[-1]}")
-    return 0
 
 
 def _examples() -> dict[str, Path]:

@@ -11,6 +11,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
 
 #: The peak must be this many times the median (the middle of a range is rarely in focus) ...
 CLEAR_OVER_MEDIAN = 1.5
@@ -99,12 +102,12 @@ class Sweep:
         places = np.array(sorted(self.seen))
         values = np.array([self.seen[z] for z in places])
         top = float(values.max())
-        reason = self._doubt(values)
+        reason = doubt(values)
         # Of a flat top (a stack shows one plane from several places) no part may lie at an end.
-        flat = _flat_top(places, values)
+        flat = flat_top(places, values)
         if not reason and (self._at_end(float(flat[0])) or self._at_end(float(flat[-1]))):
             reason = "the sharpest place is at the end of the range: the focus may lie beyond it"
-        return Peak(_vertex(places, values), top, not reason, reason)
+        return Peak(vertex(places, values), top, not reason, reason)
 
     def _settled(self) -> bool:
         """The window holds a clear peak that is not at its ends."""
@@ -112,19 +115,9 @@ class Sweep:
             return False
         places = np.array(sorted(self.seen))
         values = np.array([self.seen[z] for z in places])
-        flat = _flat_top(places, values)
+        flat = flat_top(places, values)
         inside = bool(places[0] < flat[0] and flat[-1] < places[-1])
-        return inside and not self._doubt(values) and float(values.max()) > 2 * float(np.median(values))
-
-    def _doubt(self, values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> str:
-        top, low = float(values.max()), float(values.min())
-        if top < FLAT_SHARPNESS:
-            return "nothing with contrast in the whole range"
-        if len(values) < 2:
-            return "only one place was looked at"
-        if top < CLEAR_OVER_MEDIAN * float(np.median(values)) and top < CLEAR_OVER_LOWEST * low:
-            return "no clear peak: the sharpness hardly changes over the range"
-        return ""
+        return inside and not doubt(values) and float(values.max()) > 2 * float(np.median(values))
 
     def _at_end(self, place: float) -> bool:
         slack = 0.6 * self._step / (FINE_STEPS if self._fine else 1)
@@ -143,18 +136,29 @@ class Sweep:
         ]
 
 
-def _flat_top(
-    places: np.ndarray[tuple[int], np.dtype[np.float64]], values: np.ndarray[tuple[int], np.dtype[np.float64]]
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """The rising places of the highest value, one or more."""
+def doubt(values: Array) -> str:
+    """Why ``values`` ``(N,)``, sharpness, N of 1 or more, hold no clear peak; empty where they do."""
+    top, low = float(values.max()), float(values.min())
+    if top < FLAT_SHARPNESS:
+        return "nothing with contrast in the whole range"
+    if len(values) < 2:
+        return "only one place was looked at"
+    if top < CLEAR_OVER_MEDIAN * float(np.median(values)) and top < CLEAR_OVER_LOWEST * low:
+        return "no clear peak: the sharpness hardly changes over the range"
+    return ""
+
+
+def flat_top(places: Array, values: Array) -> Array:
+    """The rising ``places`` ``(N,)`` of the highest of ``values`` ``(N,)``, one or more. N is 1 or more."""
     return np.asarray(places[values >= values.max() * (1 - 1e-9)], np.float64)
 
 
-def _vertex(
-    places: np.ndarray[tuple[int], np.dtype[np.float64]], values: np.ndarray[tuple[int], np.dtype[np.float64]]
-) -> float:
-    """Vertex of the parabola through the logarithms of the top three; the middle of a flat top as it is."""
-    flat = _flat_top(places, values)
+def vertex(places: Array, values: Array) -> float:
+    """Vertex of the parabola through the logarithms of the top three; the middle of a flat top as it is.
+
+    ``places`` ``(N,)`` rise strictly, evenly or not; ``values`` ``(N,)`` are 0 or more; N is 1 or more.
+    """
+    flat = flat_top(places, values)
     k = int(values.argmax())
     if len(flat) > 1 or k in (0, len(places) - 1) or values[k - 1 : k + 2].min() <= 0:
         return float((flat[0] + flat[-1]) / 2)

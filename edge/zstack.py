@@ -28,7 +28,15 @@ from edge.errors import InputError, StackError, one_line
 from edge.files import RGB, PathLike, atomic_folder, encode_png, read_image
 from edge.optics import Objective
 
-__all__ = ["ZStack", "write_zstack"]
+__all__ = [
+    "LARGEST_Z_UM",
+    "TABLE",
+    "ZStack",
+    "about_number",
+    "about_objective",
+    "read_about",
+    "write_zstack",
+]
 
 TABLE = "planes.csv"
 ABOUT = "about.json"
@@ -88,8 +96,8 @@ class ZStack:
                     f"{folder / TABLE} line {row.line}: z = {row.z * scale:g} µm: within ±1 m is allowed"
                 )
         rows.sort(key=lambda row: row.z)  # stable: equal z stay in the order of the table
-        about = _read_about(folder)
-        focus = _number(folder, about, "focus_z")
+        about = read_about(folder)
+        focus = about_number(folder, about, "focus_z")
         z_um = tuple(row.z * scale for row in rows)
         return cls(
             path=folder,
@@ -98,8 +106,8 @@ class ZStack:
             z_in_planes=in_planes,
             focus_um=None if focus is None else focus * scale,
             about=MappingProxyType(about),
-            pixel_um=_number(folder, about, "pixel_um", above_zero=True),
-            objective=_objective(about),
+            pixel_um=about_number(folder, about, "pixel_um", above_zero=True),
+            objective=about_objective(about),
             assumptions=tuple(_assumptions(folder, in_planes, step_um, z_um)),
         )
 
@@ -147,12 +155,14 @@ def write_zstack(
     about: Mapping[str, Any],
     *,
     overwrite: bool = False,
+    z_in_planes: bool = False,
 ) -> None:
     """Write a z-stack folder, whole or not at all; blocks until it is on the disk. The parent folder must
     exist.
 
     `planes` are (file name ending in .png, z in µm, (H, W, 3) uint8 RGB), written as they come, so a
-    generator needs memory for one. Rows keep their order. Raises InputError where `path` has content;
+    generator needs memory for one. Rows keep their order. With `z_in_planes` z counts planes, where the step
+    in µm is not known, and the table says `z_plane`. Raises InputError where `path` has content;
     `overwrite` allows for that only where the content is a z-stack. ValueError for names, sizes, z or
     `about` that no reader would take.
     """
@@ -162,23 +172,23 @@ def write_zstack(
         raise StackError(f"{path}: the folder holds something other than a z-stack, it is not overwritten")
     table = io.StringIO()
     writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["file", "z_um"])
+    writer.writerow(["file", "z_plane" if z_in_planes else "z_um"])
     names: set[str] = set()
     shape: tuple[int, ...] | None = None
     with atomic_folder(target, replace=overwrite) as folder:
-        for name, z_um, image in planes:
+        for name, z, image in planes:
             if not name.endswith(".png") or name != one_line(name) or "/" in name or name.startswith("."):
                 raise ValueError(f"file name {name!r}: a plain name that ends in .png is allowed")
             if name in names:
                 raise ValueError(f"file name {name!r} is given twice")
-            if not (math.isfinite(z_um) and abs(z_um) <= LARGEST_Z_UM):
-                raise ValueError(f"{name}: z = {z_um} µm: finite and within ±1 m is allowed")
+            if not (math.isfinite(z) and abs(z) <= LARGEST_Z_UM):
+                raise ValueError(f"{name}: z = {z} µm: finite and within ±1 m is allowed")
             if shape is not None and image.shape != shape:
                 raise ValueError(f"{name}: shape {image.shape} differs from the first plane's {shape}")
             shape = image.shape
             names.add(name)
             (folder / name).write_bytes(encode_png(image))
-            writer.writerow([name, repr(float(z_um))])
+            writer.writerow([name, f"{z:.0f}" if z_in_planes and z == round(z) else repr(float(z))])
         if not names:
             raise ValueError("a z-stack needs at least one plane")
         (folder / TABLE).write_text(table.getvalue(), encoding="utf-8")
@@ -245,8 +255,8 @@ def _row(folder: Path, cells: list[str], line: int, z_name: str) -> _Row:
     return _Row(name, z, line)
 
 
-def _read_about(folder: Path) -> dict[str, Any]:
-    """about.json, empty where there is none. Raises StackError."""
+def read_about(folder: Path) -> dict[str, Any]:
+    """All of the about.json in `folder`, empty where there is none. Raises StackError naming the file."""
     path = folder / ABOUT
     if not path.exists():
         return {}
@@ -270,8 +280,10 @@ def _read_text(path: Path) -> str:
         raise StackError(f"{path}: cannot be read: {(error.strerror or str(error)).lower()}") from error
 
 
-def _number(folder: Path, about: Mapping[str, Any], key: str, *, above_zero: bool = False) -> float | None:
-    """A number from about.json, None where absent or null. Raises StackError."""
+def about_number(
+    folder: Path, about: Mapping[str, Any], key: str, *, above_zero: bool = False
+) -> float | None:
+    """The number `key` of the about.json in `folder`; None where absent or null. Raises StackError."""
     value = about.get(key)
     if value is None:
         return None
@@ -284,7 +296,7 @@ def _number(folder: Path, about: Mapping[str, Any], key: str, *, above_zero: boo
     )
 
 
-def _objective(about: Mapping[str, Any]) -> Objective | None:
+def about_objective(about: Mapping[str, Any]) -> Objective | None:
     """The objective where its text states magnification and NA; other texts ("40x air") are free."""
     text = about.get("objective")
     if not isinstance(text, str):

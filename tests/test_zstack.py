@@ -189,6 +189,14 @@ class TestWrite:
         assert stack.focus_um == 0.1
         assert [int(stack.load(k).mean()) for k in range(3)] == [0, 1, 2]
 
+    def test_planes_where_the_step_is_not_known(self, tmp_path: Path) -> None:
+        planes = [("a.png", -1.0, picture(0)), ("b.png", 0.0, picture(1)), ("c.png", 1.5, picture(2))]
+        write_zstack(tmp_path / "s", planes, {"focus_z": 1}, z_in_planes=True)
+        table = (tmp_path / "s" / "planes.csv").read_text(encoding="utf-8")
+        assert table == "file,z_plane\na.png,-1\nb.png,0\nc.png,1.5\n"
+        stack = ZStack.open(tmp_path / "s", step_um=2.0)
+        assert (stack.z_in_planes, stack.z_um, stack.focus_um) == (True, (-2.0, 0.0, 3.0), 2.0)
+
     def test_overwrites_only_a_stack_and_only_when_told(self, tmp_path: Path) -> None:
         write_zstack(tmp_path / "s", self.planes(), {})
         with pytest.raises(InputError, match="not empty, it is not overwritten"):

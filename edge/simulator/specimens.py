@@ -48,39 +48,42 @@ class Specimen:
         return self.phase_rad.shape[0], self.phase_rad.shape[1]
 
 
-def make(name: str, shape: tuple[int, int], seed: int) -> Specimen:
+def make(name: str, shape: tuple[int, int], seed: int, slide_seed: int | None = None) -> Specimen:
     """The specimen ``name`` (a key of `SPECIMENS`) at ``shape`` pixels; the same seed gives the same field.
 
-    Raises InputError for an unknown name.
+    Fields of one ``slide_seed`` are of one slide: stain, sizes and refraction are the same. Raises InputError
+    for an unknown name.
     """
     if name not in SPECIMENS:
         raise InputError(
             f"specimen {name!r}: allowed are {', '.join(SPECIMENS)}, or a folder of sharp images"
         )
     kind = list(SPECIMENS).index(name)
-    return SPECIMENS[name](shape, np.random.default_rng((seed, kind)))
+    rng = np.random.default_rng((seed, kind))
+    slide = rng if slide_seed is None else np.random.default_rng((slide_seed, kind))
+    return SPECIMENS[name](shape, rng, slide)
 
 
-def stained_tissue(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
+def stained_tissue(shape: tuple[int, int], rng: np.random.Generator, slide: np.random.Generator) -> Specimen:
     """Haematoxylin and eosin: a fibrous pink matrix with holes, and nuclei with chromatin texture."""
     fibres = _noise(
-        shape, rng, 2.2 + rng.uniform(0, 0.8), stretch=rng.uniform(1, 4), angle=rng.uniform(0, math.pi)
+        shape, rng, 2.2 + slide.uniform(0, 0.8), stretch=slide.uniform(1, 4), angle=rng.uniform(0, math.pi)
     )
     patches = _noise(shape, rng, 3.4)
     eosin = np.clip(0.42 + 0.28 * fibres, 0, None) * _soft_step(patches + rng.uniform(0.2, 1.4), 0.15)
     chromatin = np.clip(1 + 0.55 * _noise(shape, rng, 1.4), 0.15, None)
     cells = _draw_cells(
-        shape, rng, count=_per_area(shape, rng.uniform(4, 22)), radius=(6, 14), elongation=0.6
+        shape, rng, count=_per_area(shape, slide.uniform(4, 22)), radius=(6, 14), elongation=0.6
     )
-    nuclei = cells * chromatin * rng.uniform(0.7, 1.3)
-    od = _dye(HAEMATOXYLIN, nuclei, rng) + _dye(EOSIN, eosin * rng.uniform(0.5, 1.1), rng)
-    phase = rng.uniform(0.1, 0.9) * (0.6 * eosin + nuclei + 0.15 * _noise(shape, rng, 2.0))
+    nuclei = cells * chromatin * slide.uniform(0.7, 1.3)
+    od = _dye(HAEMATOXYLIN, nuclei, slide) + _dye(EOSIN, eosin * slide.uniform(0.5, 1.1), slide)
+    phase = slide.uniform(0.1, 0.9) * (0.6 * eosin + nuclei + 0.15 * _noise(shape, rng, 2.0))
     return _specimen("tissue", od, phase, rng)
 
 
-def blood_film(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
+def blood_film(shape: tuple[int, int], rng: np.random.Generator, slide: np.random.Generator) -> Specimen:
     """Red cells with central pallor and refracting rims, platelets, and now and then a stained white cell."""
-    radius = rng.uniform(11, 30)
+    radius = slide.uniform(11, 30)
     count = round(rng.uniform(0.12, 0.5) * shape[0] * shape[1] / (math.pi * radius**2))
     thickness = np.zeros(shape, np.float32)
     for _ in range(max(count, 2)):
@@ -91,32 +94,35 @@ def blood_film(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
     white = _draw_cells(shape, rng, int(rng.random() < 0.4), (radius * 1.0, radius * 1.5), 0.4)
     white *= np.clip(1 + 0.4 * _noise(shape, rng, 1.6), 0.2, None)
     grain = np.asarray(1 + 0.06 * _noise(shape, rng, 1.2), np.float32)
-    od = _dye(HAEMOGLOBIN, thickness * grain * rng.uniform(0.4, 1.0), rng)
-    od += _dye(HAEMATOXYLIN, white + 0.7 * platelets, rng)
-    phase = rng.uniform(0.4, 2.2) * thickness + 0.6 * white + 0.4 * platelets
+    od = _dye(HAEMOGLOBIN, thickness * grain * slide.uniform(0.4, 1.0), slide)
+    od += _dye(HAEMATOXYLIN, white + 0.7 * platelets, slide)
+    phase = slide.uniform(0.4, 2.2) * thickness + 0.6 * white + 0.4 * platelets
     return _specimen("blood", od, phase, rng)
 
 
-def sparse_debris(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
+def sparse_debris(shape: tuple[int, int], rng: np.random.Generator, slide: np.random.Generator) -> Specimen:
     """A nearly empty smear: dark specks, clear refracting grains, a fibre or two."""
     specks = _draw_cells(shape, rng, _per_area(shape, rng.uniform(2, 8)), (1.5, 6), 0.6)
     grains = _draw_cells(shape, rng, _per_area(shape, rng.uniform(1, 6)), (2, 10), 0.5)
     fibre = np.zeros(shape, np.float32)
     for _ in range(int(rng.integers(0, 3))):
         fibre += _fibre(shape, rng)
-    od = _dye((0.7, 0.7, 0.7), specks * rng.uniform(0.6, 1.6), rng)
-    od += _dye(EOSIN, 0.4 * grains + 0.5 * fibre, rng)
-    phase = rng.uniform(0.3, 1.6) * (grains + 0.4 * specks + 0.5 * fibre)
+    od = _dye((0.7, 0.7, 0.7), specks * slide.uniform(0.6, 1.6), slide)
+    od += _dye(EOSIN, 0.4 * grains + 0.5 * fibre, slide)
+    phase = slide.uniform(0.3, 1.6) * (grains + 0.4 * specks + 0.5 * fibre)
     return _specimen("debris", od, phase, rng)
 
 
-def empty_field(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
+def empty_field(shape: tuple[int, int], rng: np.random.Generator, slide: np.random.Generator) -> Specimen:
     """Nothing but mounting medium: the answer must be "no specimen"."""
     flat = np.zeros(shape, np.float32)
     return Specimen("empty", np.zeros((3, *shape), np.float32), flat, flat + np.float32(0.5), blank=True)
 
 
-SPECIMENS: dict[str, Callable[[tuple[int, int], np.random.Generator], Specimen]] = {
+_Drawing = Callable[[tuple[int, int], np.random.Generator, np.random.Generator], Specimen]
+
+#: Their first generator draws what differs from field to field, the second what a slide has in common.
+SPECIMENS: dict[str, _Drawing] = {
     "tissue": stained_tissue,
     "blood": blood_film,
     "debris": sparse_debris,
@@ -172,6 +178,7 @@ def from_image(
     rng: np.random.Generator,
     name: str = "image",
     shrink: float | None = None,
+    slide: np.random.Generator | None = None,
 ) -> Specimen:
     """A sharp photograph ``(H, W, 3)`` uint8 RGB as a specimen at ``shape`` pixels.
 
@@ -179,12 +186,14 @@ def from_image(
     photograph carries its own microscope's blur, which would read as defocus, so it is first shrunk by
     ``shrink`` (2 to 4 where not given; less where little would be left). Phase follows density (a stained
     structure is denser and refracts more). Borders (scale bars) are cut; what is smaller than ``shape`` is
-    mirrored up to it.
+    mirrored up to it. ``slide`` draws what fields of one slide share: scale, density and refraction; ``rng``
+    where it is not given.
     """
     import cv2
 
+    slide = rng if slide is None else slide
     height, width = image.shape[:2]
-    factor = float(rng.uniform(2.0, 4.0)) if shrink is None else shrink
+    factor = float(slide.uniform(2.0, 4.0)) if shrink is None else shrink
     factor = min(factor, max(1.0, min(height, width) / 96))
     margin_y, margin_x = height // 12, width // 12
     inner = image[margin_y : height - margin_y, margin_x : width - margin_x].astype(np.float32) + 1
@@ -195,8 +204,8 @@ def from_image(
     density = np.clip(_periodic(_crop_or_mirror(density, shape, rng)), 0, None)
     if rng.random() < 0.5:
         density = density[::-1]
-    od = np.ascontiguousarray(np.moveaxis(density, 2, 0)) * np.float32(rng.uniform(0.6, 1.3))
-    phase = od.mean(axis=0) * rng.uniform(0.1, 2.0) + 0.1 * rng.uniform(0, 1) * _noise(shape, rng, 2.0)
+    od = np.ascontiguousarray(np.moveaxis(density, 2, 0)) * np.float32(slide.uniform(0.6, 1.3))
+    phase = od.mean(axis=0) * slide.uniform(0.1, 2.0) + 0.1 * rng.uniform(0, 1) * _noise(shape, rng, 2.0)
     return _specimen(name, od, phase, rng)
 
 

@@ -7,17 +7,27 @@ stacks of the same seed begin with the same ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge.errors import InputError, one_line
+from edge.errors import InputError
 from edge.files import RGB, PathLike, atomic_folder
-from edge.optics import REFERENCE_WAVELENGTH_UM, Objective, Optics, natural_pixel_um
-from edge.simulator.formation import ImageFormer, Imaging, points_needed, source_points
-from edge.simulator.sensor import Exposer, Sensor
+from edge.optics import Optics
+from edge.simulator.formation import Imaging
+from edge.simulator.recording import (
+    FARTHEST_DOF,
+    check_bounds,
+    checked,
+    exposures,
+    licence,
+    microscope,
+    optics_of,
+    optics_parameters,
+)
+from edge.simulator.sensor import Sensor
 from edge.simulator.specimens import Specimen, from_image, images_in, make, read_image
 from edge.zstack import write_zstack
 
@@ -51,20 +61,14 @@ class Plan:
     """A folder of sharp photographs to use in turn; None for drawn specimens."""
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _BOUNDS.items():
-            if not low <= getattr(self, name) <= high:
-                raise InputError(f"{name} = {getattr(self, name)}: {low} to {high} is allowed")
-        if not 0 < self.range_dof <= 60:
-            raise InputError(f"range = {self.range_dof:g} dof: above 0 and to 60 is allowed")
+        check_bounds(self, _BOUNDS)
+        if not 0 < self.range_dof <= FARTHEST_DOF:
+            raise InputError(f"range = {self.range_dof:g} dof: above 0 and to {FARTHEST_DOF} is allowed")
         self.optics()
 
     def optics(self) -> Optics:
         """Objective and sampling of every stack. Raises InputError where the objective cannot be read."""
-        try:
-            objective = Objective.parse(self.objective)
-        except ValueError as error:
-            raise InputError(one_line(error)) from error
-        return Optics(objective, natural_pixel_um(objective), REFERENCE_WAVELENGTH_UM)
+        return optics_of(self.objective)
 
 
 def write_stacks(plan: Plan, out: PathLike, *, progress: Callable[[], None] | None = None) -> list[str]:
@@ -80,7 +84,7 @@ def write_stacks(plan: Plan, out: PathLike, *, progress: Callable[[], None] | No
         for number, name in enumerate(names):
             specimen = _specimen(plan, number, photographs)
             rng = np.random.default_rng((plan.seed, number, _MICROSCOPE))
-            imaging, sensor = _microscope(plan, rng)
+            imaging, sensor = microscope(plan.optics().objective, rng if plan.random_optics else None)
             planes = _planes(plan, specimen, imaging, sensor, rng)
             about = _about(plan, number, specimen, imaging, sensor)
             write_zstack(folder / name, _counted(planes, progress), about)
@@ -91,10 +95,7 @@ def _photographs(plan: Plan) -> list[Path]:
     """The files that will be used, each seen to be readable; empty for drawn specimens."""
     if plan.specimens is None:
         return []
-    files = images_in(plan.specimens)[: plan.stacks]
-    for file in files:
-        read_image(file)
-    return files
+    return checked(images_in(plan.specimens)[: plan.stacks])
 
 
 def _specimen(plan: Plan, number: int, photographs: list[Path]) -> Specimen:
@@ -106,23 +107,14 @@ def _specimen(plan: Plan, number: int, photographs: list[Path]) -> Specimen:
     return make(PROCEDURAL[number % len(PROCEDURAL)], shape, int(rng.integers(1 << 40)))
 
 
-def _microscope(plan: Plan, rng: np.random.Generator) -> tuple[Imaging, Sensor]:
-    """Optics and camera; the half aperture is the objective's in any case."""
-    imaging = Imaging.random(rng) if plan.random_optics else Imaging()
-    sensor = Sensor.random(rng) if plan.random_optics else Sensor()
-    objective = plan.optics().objective
-    return replace(imaging, na_over_n=objective.na / objective.immersion_index), sensor
-
-
 def _planes(
     plan: Plan, specimen: Specimen, imaging: Imaging, sensor: Sensor, rng: np.random.Generator
 ) -> Iterator[tuple[str, float, RGB]]:
     """(file name, z in µm, image) by rising z; z is the signed defocus."""
     optics = plan.optics()
-    former, exposer = ImageFormer(specimen, imaging), Exposer(sensor, specimen.shape, rng)
-    for k, defocus_dof in enumerate(np.linspace(-plan.range_dof, plan.range_dof, plan.planes).tolist()):
-        points = source_points(imaging, points_needed(imaging, defocus_dof), rng)
-        image = exposer.expose(former.images([defocus_dof], points)[0])
+    defoci_dof = np.linspace(-plan.range_dof, plan.range_dof, plan.planes).tolist()
+    images = exposures(specimen, imaging, sensor, defoci_dof, rng)
+    for k, (defocus_dof, image) in enumerate(zip(defoci_dof, images, strict=True)):
         yield f"plane{k:03d}.png", round(optics.um_from_dof(defocus_dof), 6), image
 
 
@@ -136,23 +128,15 @@ def _counted(
 
 
 def _about(plan: Plan, number: int, specimen: Specimen, imaging: Imaging, sensor: Sensor) -> dict[str, Any]:
-    optics = plan.optics()
     return {
         "source": "parfocal simulate",
-        "licence": "simulated"
-        if plan.specimens is None
-        else "simulated from a photograph, whose licence applies",
+        "licence": licence(plan.specimens),
         "modality": "brightfield, simulated",
         "specimen": specimen.name,
         "seed": plan.seed,
         "stack": number,
         "objective": plan.objective.strip(),
-        "magnification": optics.objective.magnification,
-        "na": optics.objective.na,
-        "immersion_index": optics.objective.immersion_index,
-        "wavelength_um": optics.wavelength_um,
-        "pixel_um": optics.pixel_um,
-        "dof_um": optics.dof_um,
+        **optics_parameters(plan.optics()),
         "focus_z": 0.0,
         "optics": "random" if plan.random_optics else "fixed",
         "imaging": asdict(imaging),
