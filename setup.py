@@ -8,6 +8,7 @@ TRAIN = [
     "tensorflow>=2.16; platform_system != 'Linux' or platform_machine != 'x86_64'",
     "tifffile>=2023.2",
     "imagecodecs>=2023.1",
+    "dask[distributed]>=2024.1",
     *PLOT,
 ]
 TEST = [

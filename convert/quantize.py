@@ -5,48 +5,11 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-import zipfile
-import zlib
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from edge.errors import InputError, one_line
-
-# What Keras lets through from zipfile, h5py and its own reading of the configuration.
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    EOFError,
-    ImportError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-def load_keras(run: Path) -> Any:
-    """The trained model of a run folder. Raises InputError when there is none."""
-    import keras
-
-    path = run / "model.keras"
-    if not path.is_file():
-        raise InputError(f"{run}: no model.keras in it; is it a folder that `parfocal train` wrote?")
-    try:
-        # Keras does not look at the checksums of the weights.
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is not None:
-            raise zipfile.BadZipFile(f"{damaged} is damaged")
-        return keras.saving.load_model(path, compile=False)
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: not a readable Keras model: {one_line(error)}") from error
 
 
 def to_tflite(model: Any, calibration: NDArray[np.int8] | None) -> bytes:
@@ -56,6 +19,9 @@ def to_tflite(model: Any, calibration: NDArray[np.int8] | None) -> bytes:
     minute.
     """
     import tensorflow as tf
+    from absl import logging
+
+    logging.set_verbosity(logging.ERROR)  # it would recommend another way, see below
 
     def serve(tile: Any) -> Any:
         return model(tile, training=False)

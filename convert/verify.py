@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge.errors import ModelError, one_line
 from edge.model import RUNTIMES, available_runtimes, log_softmax
 from train.evaluate import estimate
+from train.labels import Bins
 
 #: Most that quantization may move the estimate of a tile, median, in dof.
 MEDIAN_BOUND_DOF = 0.25
@@ -61,13 +62,15 @@ def _name_and_type(details: dict[str, Any]) -> str:
 
 
 def difference(
-    int8_logits: NDArray[np.float64], float_logits: NDArray[np.float64], centres: NDArray[np.float64]
+    int8_logits: NDArray[np.float64], float_logits: NDArray[np.float64], bins: Bins, dof: float = 1.0
 ) -> Difference:
-    """Compare logits ``(N, bins)`` of the same tiles.
+    """Compare logits ``(N, B)`` of the same tiles; ``dof`` is one depth of field in the bins' unit.
 
     Raises ModelError when the median distance is above `MEDIAN_BOUND_DOF`.
     """
-    guesses = [estimate(log_softmax(logits), centres)[0] for logits in (int8_logits, float_logits)]
+    guesses = [
+        estimate(log_softmax(logits), bins.centres, dof)[0] / dof for logits in (int8_logits, float_logits)
+    ]
     distance = np.abs(guesses[0] - guesses[1])
     out = Difference(float(np.median(distance)), float(np.percentile(distance, 95)))
     if out.median_dof > MEDIAN_BOUND_DOF:

@@ -40,6 +40,8 @@ class Card(BaseModel):
     """Width and height of the input."""
     pixels_per_resolution: Positive
     """Pixels per wavelength / NA that frames are resampled to."""
+    input: Literal["normalised", "raw"] = "normalised"
+    """What a tile holds: shape alone, as `edge.tiles` makes it, or the camera's bytes less 128."""
     bin_centres: tuple[Finite, ...] = Field(min_length=3, max_length=1024)
     """Centres of the defocus bins, rising; the outermost stand for "at least this far"."""
     unit: Literal["dof", "um"]

@@ -39,14 +39,17 @@ COMMANDS = {
     "doctor": ("edge.doctor", "check the machine, camera and motor"),
     "simulate": ("edge.simulate_command", "write simulated z-stacks, or data to train on"),
     "config": ("edge.commands", "print the default configuration, or its reference"),
+    "data": ("train.commands", "say what a data set holds, and how it would be split (desktop)"),
     "import-stack": ("train.import_stack", "make a z-stack folder of a TIFF or a folder of images (desktop)"),
-    "train": ("train.commands", "train a network (desktop)"),
+    "train": ("train.train_command", "train a network (desktop)"),
     "convert": ("convert.commands", "quantize a trained network into a model file (desktop)"),
     "evaluate": ("train.commands", "measure a model on held-out data (desktop)"),
+    "report": ("train.report", "judge a trained network on held-out data, as a page (desktop)"),
+    "compare": ("convert.compare", "compare trained networks side by side (desktop)"),
 }
 #: What the extra `train` brings; without it the desktop commands say so in one line.
 TRAIN_PACKAGES = frozenset(
-    {"tensorflow", "keras", "tifffile", "imagecodecs", "h5py", "train", "convert"}
+    {"tensorflow", "keras", "tifffile", "imagecodecs", "h5py", "dask", "distributed", "train", "convert"}
 )
 IO_FAILED, BAD_INPUT, FAILED, BROKEN_PIPE, INTERRUPTED = 1, 2, 4, 141, 130
 _LONGEST_LINE = 2000

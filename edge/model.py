@@ -107,7 +107,8 @@ class Model:
     def look(self, frame: NDArray[np.uint8], optics: Optics, *, most_tiles: int) -> Look:
         """Read the defocus of ``frame`` ``(H, W, 3)`` uint8 RGB from its tiles. Blocks while inferring."""
         scale = optics.model_scale * self.card.pixels_per_resolution / PIXELS_PER_RESOLUTION
-        chosen = tiles.extract(frame, scale, size_px=self.card.tile_px, most=most_tiles)
+        raw = self.card.input == "raw"
+        chosen = tiles.extract(frame, scale, size_px=self.card.tile_px, most=most_tiles, raw=raw)
         logits, features = self.infer(chosen.pixels)
         log_p = log_softmax(logits.astype(np.float64) / self.card.temperature)
         joint = combine(log_p, self.card.tile_weight) if len(chosen) else None

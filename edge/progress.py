@@ -35,6 +35,10 @@ class Bar:
         """``steps`` more are done."""
         self._progress.advance(self._task, steps)
 
+    def of(self, done: int, total: int) -> None:
+        """``done`` of ``total`` steps are done; the total may change from one round to the next."""
+        self._progress.update(self._task, completed=done, total=total)
+
     def set_share(self, share: float) -> None:
         """``share`` (0 to 1) of a total of 1 is done."""
         self._progress.update(self._task, completed=share)

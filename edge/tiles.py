@@ -36,9 +36,9 @@ _NOISE_PX = 512
 class TileSet:
     """Tiles of one frame, the most informative first.
 
-    ``pixels``: ``(N, S, S, 3)`` float32 in -1 to 1. ``information``: ``(N,)`` float32 band-passed contrast
-    over the threshold, 1 or more. ``corners``: ``(N, 2)`` int64 (row, column) in the resampled frame. N is 0
-    for an empty field.
+    ``pixels``: ``(N, S, S, 3)`` float32 in -1 to 1 (raw ones from -1.008). ``information``: ``(N,)`` float32
+    band-passed contrast over the threshold, 1 or more unless ``at_least`` kept a tile. ``corners``:
+    ``(N, 2)`` int64 (row, column) in the resampled frame. N is 0 for an empty field.
     """
 
     pixels: Float
@@ -67,10 +67,14 @@ def resample(frame: Frame, scale: float, smallest_px: int) -> Frame:
     return np.pad(out, ((0, pad_y), (0, pad_x), (0, 0)), mode="symmetric") if pad_y or pad_x else out
 
 
-def extract(frame: Frame, scale: float, *, size_px: int, most: int) -> TileSet:
+def extract(
+    frame: Frame, scale: float, *, size_px: int, most: int, raw: bool = False, at_least: int = 0
+) -> TileSet:
     """The at most ``most`` informative tiles of ``frame`` ``(H, W, 3)`` uint8 RGB. Pure.
 
-    ``scale``: `edge.optics.Optics.model_scale`. Raises ValueError for a frame of another shape or dtype.
+    ``scale``: `edge.optics.Optics.model_scale`. ``raw`` leaves step 4 out: pixels are (byte - 128) / 127, for
+    networks with a preprocessing of their own. ``at_least``: tiles kept however little they show. Raises
+    ValueError for a frame of another shape or dtype.
     """
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise ValueError(f"frame {frame.shape} {frame.dtype}: (H, W, 3) uint8 is needed")
@@ -79,8 +83,10 @@ def extract(frame: Frame, scale: float, *, size_px: int, most: int) -> TileSet:
     corners = _grid(image.shape[0], image.shape[1], size_px)
     noise = noise_sigma(_brightness(_middle(frame), background))
     information = _information(_brightness(image, background), noise, scale, corners, size_px)
-    order = [int(k) for k in np.argsort(-information, kind="stable")[:most] if information[k] >= 1.0]
-    tiles = [_normalise(image[y : y + size_px, x : x + size_px], background) for y, x in corners[order]]
+    best = np.argsort(-information, kind="stable")[:most]
+    order = [int(k) for place, k in enumerate(best) if information[k] >= 1.0 or place < at_least]
+    cut = [image[y : y + size_px, x : x + size_px] for y, x in corners[order]]
+    tiles = [_raw(tile) if raw else _normalise(tile, background) for tile in cut]
     empty = np.zeros((0, size_px, size_px, 3), np.float32)
     return TileSet(np.stack(tiles) if tiles else empty, information[order], corners[order])
 
@@ -159,6 +165,10 @@ def noise_sigma(light: Float) -> float:
     d = light[:, 2:] - 2 * light[:, 1:-1] + light[:, :-2]
     d = d[2:] - 2 * d[1:-1] + d[:-2]
     return float(np.median(np.abs(d)) / 0.6745 / 6.0)
+
+
+def _raw(tile: Frame) -> Float:
+    return (tile.astype(np.float32) - 128) / np.float32(127)
 
 
 def _normalise(tile: Frame, background: Float) -> Float:

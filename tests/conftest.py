@@ -49,6 +49,12 @@ def cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield
 
 
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data is prepared in this process: starting others takes longer, and Dask leaves threads behind."""
+    monkeypatch.setattr("train.pool.default_processes", lambda: 1)
+
+
 @pytest.fixture
 def clock() -> VirtualClock:
     """A virtual clock at 0 s."""

@@ -208,7 +208,7 @@ class TestCommands:
     def test_a_module_that_is_missing_is_one_line_too(
         self, parfocal: Parfocal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setitem(sys.modules, "train.commands", None)
+        monkeypatch.setitem(sys.modules, "train.train_command", None)
         code, _, err = parfocal("train", "DATA")
         assert code == 2
         assert "pip install 'parfocal[train]'" in err
@@ -233,9 +233,9 @@ class TestCommands:
 
 def _command(monkeypatch: pytest.MonkeyPatch, work: Callable[[str, argparse.Namespace], int]) -> None:
     """A desktop command `train` that takes one word and does ``work``."""
-    module = types.ModuleType("train.commands")
+    module = types.ModuleType("train.train_command")
     module.__dict__.update(add_arguments=lambda name, parser: parser.add_argument("data"), run=work)
-    monkeypatch.setitem(sys.modules, "train.commands", module)
+    monkeypatch.setitem(sys.modules, "train.train_command", module)
 
 
 class TestProcess:

@@ -23,8 +23,8 @@ from edge import model as models
 from edge.errors import ModelError
 from edge.optics import Objective, Optics, natural_pixel_um
 from edge.simulator.stacks import Plan, write_stacks
-from train import data as datasets
-from train import evaluate
+from train import evaluate, saved_network, tile_data
+from train.labels import Bins
 
 pytestmark = [
     pytest.mark.train,
@@ -41,16 +41,16 @@ RUNTIMES = [module for module, _ in models.RUNTIMES]
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with tiny.toml, the run folder ``run`` that it gave, and ``m.tflite`` converted from that."""
     from convert import commands as convert_commands
-    from train import commands as train_commands
+    from train import train_command
 
     folder = tmp_path_factory.mktemp("line")
     recipe = tiny.write_recipe(folder / "tiny.toml", fit={"epochs": 2})
     parser = argparse.ArgumentParser()
-    train_commands.add_arguments("train", parser)
+    train_command.add_arguments("train", parser)
     words = ["synthetic", "--recipe", str(recipe), "--weights", "scratch", "--out", str(folder / "run")]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.cpu_count", lambda: 1)  # starting processes would take longer than their work
-        assert train_commands.run("train", parser.parse_args(words)) == 0
+        assert train_command.run("train", parser.parse_args(words)) == 0
     parser = argparse.ArgumentParser()
     convert_commands.add_arguments("convert", parser)
     words = [str(folder / "run"), "--out", str(folder / "m.tflite")]
@@ -63,7 +63,7 @@ def flatbuffers(workshop: Path) -> tuple[bytes, bytes]:
     """The run in int8, as it was converted, and in float32."""
     from convert import quantize
 
-    network = quantize.load_keras(workshop / "run")
+    network = saved_network.load(workshop / "run", tiny.recipe().network)
     return cards.read(workshop / "m.tflite")[0], quantize.to_tflite(network, None)
 
 
@@ -100,7 +100,7 @@ class TestTheFile:
         int8 = models.load(workshop / "m.tflite", runtime=runtime)
         assert int8.runtime == runtime
         float32 = models.Model(flatbuffers[1], int8.card, name="float", runtime=runtime)
-        val = datasets.load(workshop / "run" / "val.npz", tile_px=32)
+        val = tile_data.load(workshop / "run" / "val.npz", tile_px=32)
         logits = [evaluate.infer(model, val) for model in (int8, float32)]
         guesses = [evaluate.estimate(models.log_softmax(part), int8.bin_centres)[0] for part in logits]
         assert np.median(np.abs(guesses[0] - guesses[1])) < 0.1
@@ -109,9 +109,8 @@ class TestTheFile:
     def test_the_float_reference_is_the_keras_network(
         self, workshop: Path, flatbuffers: tuple[bytes, bytes]
     ) -> None:
-        from convert import quantize
 
-        network = quantize.load_keras(workshop / "run")
+        network = saved_network.load(workshop / "run", tiny.recipe().network)
         card = cards.read(workshop / "m.tflite")[1]
         tiles = tiny.tile_data(3).pixels / np.float32(127)
         logits, features = models.Model(flatbuffers[1], card, name="float").infer(tiles)
@@ -151,10 +150,9 @@ class TestVerify:
     def test_floats_within_are_found(self, workshop: Path) -> None:
         import tensorflow as tf
 
-        from convert import quantize
         from convert.verify import check_integer
 
-        network = quantize.load_keras(workshop / "run")
+        network = saved_network.load(workshop / "run", tiny.recipe().network)
         tile = tf.TensorSpec((1, 32, 32, 3), tf.int8)
 
         def mixed(pixels: Any) -> Any:
@@ -176,11 +174,12 @@ class TestVerify:
         from convert.verify import difference
 
         centres = np.linspace(-6, 6, 25)
+        bins = Bins.of_centres(centres, "dof")
         logits = -20 * (centres[None] - np.linspace(-4, 4, 40)[:, None]) ** 2
-        apart = difference(logits, logits, centres)
+        apart = difference(logits, logits, bins)
         assert (apart.median_dof, apart.p95_dof) == (0, 0)
         with pytest.raises(ModelError, match=r"int8 is 0\.50 dof from float \(median\); 0\.25 is allowed"):
-            difference(np.roll(logits, 1, axis=1), logits, centres)
+            difference(np.roll(logits, 1, axis=1), logits, bins)
 
 
 class TestEvaluate:
@@ -220,24 +219,26 @@ class TestEvaluate:
         assert [row.split()[0] for row in rows] == ["tiles", "frames", "tissue"]
         assert len({len(row) for row in (header, *rows)}) == 1, out
 
-    def test_a_model_that_speaks_of_micrometres_is_refused(
+    def test_a_model_that_speaks_of_micrometres_gives_both_units(
         self, parfocal: Parfocal, workshop: Path, tmp_path: Path
     ) -> None:
         flatbuffer, card = cards.read(workshop / "m.tflite")
-        for changes in ({"unit": "um"}, {"pixels_per_resolution": 2.0}):
-            path = tmp_path / "other.tflite"
-            path.write_bytes(cards.attach(flatbuffer, card.model_copy(update=changes)))
-            code, out, err = parfocal("evaluate", path, "synthetic")
-            assert (code, out) == (2, "")
-            assert "only models with bins in dof" in err
+        path = tmp_path / "other.tflite"
+        path.write_bytes(cards.attach(flatbuffer, card.model_copy(update={"unit": "um"})))
+        write_stacks(Plan(stacks=1, planes=3, range_dof=2, size_px=64), tmp_path / "s")
+        tiles = self._report(parfocal, path, tmp_path / "s")["tiles"]
+        assert tiles["mae_um"] == pytest.approx(tiles["mae_dof"] * 0.55 / 0.4**2)
+        code, out, err = parfocal("evaluate", path, "synthetic", "--recipe", workshop / "tiny.toml")
+        assert (code, out) == (2, "")
+        assert "gives defocus in depths of field only" in err
 
     def test_a_stack_without_labels_is_refused(
         self, parfocal: Parfocal, workshop: Path, tmp_path: Path
     ) -> None:
-        tiny.write_stack(tmp_path / "s", {**tiny.LABELLED, "focus_z": None})
+        tiny.write_stack(tmp_path / "s", {"focus_z": 0.0})
         code, out, err = parfocal("evaluate", workshop / "m.tflite", tmp_path / "s", "--json")
-        assert (code, out) == (2, "")
-        assert err.endswith("about.json must state focus_z to label defocus\n")
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "about.json does not state them: give --objective and --pixel-um" in err
 
 
 class TestDamage:
@@ -259,14 +260,13 @@ class TestDamage:
             assert not out.exists()
 
     def test_a_damaged_network_is_one_line(self, workshop: Path, tmp_path: Path) -> None:
-        from convert import quantize
 
         path = tmp_path / "model.keras"
         whole = (workshop / "run" / "model.keras").read_bytes()
         refused = 0
         for k in np.random.default_rng(0).integers(0, len(whole), 12):
             path.write_bytes(whole[:k] + bytes([whole[k] ^ 0xFF]) + whole[k + 1 :])
-            line = tiny.input_error(lambda: quantize.load_keras(tmp_path))
+            line = tiny.input_error(lambda: saved_network.load(tmp_path, tiny.recipe().network))
             if line is not None:
                 refused += 1
                 assert line.startswith(f"{path}: not a readable Keras model: ")
@@ -281,7 +281,7 @@ class TestDamage:
         (run / "recipe.json").write_text(other.model_dump_json(), "utf-8")
         code, text, err = parfocal("convert", run, "--out", out)
         assert (code, text) == (2, "")
-        assert "the card promises" in err
+        assert "recipe.json asks for (32, 32, 3) and 9" in err
         assert not out.exists()
 
     def test_a_truncated_model_file_is_one_line(self, workshop: Path, tmp_path: Path) -> None:

@@ -17,9 +17,11 @@ from train.evaluate import (
     of_frames,
     of_tiles,
 )
-from train.synthetic import TileData
+from train.labels import Bins
+from train.tile_data import TileData
 
 CENTRES = np.linspace(-6, 6, 25)
+BINS = Bins.of_centres(CENTRES, "dof")
 
 
 def _sure(guesses: list[float], sharpness: float = 400.0) -> Array:
@@ -28,8 +30,10 @@ def _sure(guesses: list[float], sharpness: float = 400.0) -> Array:
 
 
 def _predictions(guesses: list[float], truths: list[float]) -> Predictions:
-    kind = np.arange(len(guesses)) % 2
-    return Predictions(_sure(guesses), np.array(truths), CENTRES, kind.astype(np.int16))
+    count = len(guesses)
+    kind = (np.arange(count) % 2).astype(np.int16)
+    truth = np.array(truths, np.float64)
+    return Predictions(_sure(guesses), truth, BINS, np.ones(count), None, kind, np.arange(count))
 
 
 def _data(truth: Array, frame: Array) -> TileData:
@@ -57,6 +61,21 @@ class TestFigures:
     def test_nothing_far_and_nothing_near(self) -> None:
         assert figures(_predictions([0.5], [-0.5]))["wrong_direction"] == 0
         assert figures(_predictions([5], [5]))["median_dof_within_3"] == 0
+
+    def test_accuracy_is_the_share_of_right_classes(self) -> None:
+        assert figures(_predictions([0, 1, 2, 3], [0.1, 1.2, 2.3, 3]))["accuracy"] == pytest.approx(3 / 4)
+
+    def test_in_micrometres_errors_come_in_both_units(self) -> None:
+        """Bins in µm, a depth of field of 2 µm: 1 µm off is half a dof; a wrong sign counts from 2 µm on."""
+        count, bins = 3, Bins.of_centres(CENTRES, "um")
+        dof, kind = np.full(count, 2.0), np.zeros(count, np.int16)
+        truth = np.array([0.0, -1.5, -4.0])
+        made = Predictions(_sure([1, 1.5, 4]), truth, bins, dof, dof, kind, np.arange(count))
+        out = figures(made)
+        assert out["mae_um"] == pytest.approx((1 + 3 + 8) / 3, rel=0.01)
+        assert out["mae_dof"] == pytest.approx(out["mae_um"] / 2)
+        assert out["wrong_direction"] == 1, "of the one that is 2 dof away"
+        assert "mae_um" not in figures(_predictions([0], [0]))
 
     def test_by_kind_divides_them(self) -> None:
         out = by_kind(_predictions([0, 1, 2, 3], [0, 2, 2, 4]), ("even", "odd", "none"))
@@ -108,20 +127,20 @@ class TestFrames:
     def test_tiles_of_a_frame_are_put_together(self) -> None:
         logits = np.concatenate([_sure([1.0], 1.0), _sure([2.0], 1.0), _sure([-3.0], 1.0)])
         data = _data(np.array([1.5, 1.5, -3.0]), np.array([7, 7, 9]))
-        frames = of_frames(logits, data, CENTRES, 1.0, 1.0)
+        frames = of_frames(logits, data, BINS, 1.0, 1.0)
         assert frames.log_p.shape == (2, 25)
-        assert frames.truth_dof.tolist() == [1.5, -3.0]
+        assert frames.truth.tolist() == [1.5, -3.0]
         assert estimate(frames.log_p, CENTRES)[0] == pytest.approx([1.5, -3.0], abs=0.02)
         np.testing.assert_allclose(np.exp(frames.log_p).sum(axis=1), 1)
 
     def test_truth_beyond_the_bins_counts_as_the_outermost(self) -> None:
         data = _data(np.array([-9.0, 30.0]), np.array([0, 1]))
-        assert of_tiles(_sure([-6, 6]), data, CENTRES, 1.0).truth_dof.tolist() == [-6, 6]
-        assert of_frames(_sure([-6, 6]), data, CENTRES, 1.0, 0.5).truth_dof.tolist() == [-6, 6]
+        assert of_tiles(_sure([-6, 6]), data, BINS, 1.0).truth.tolist() == [-6, 6]
+        assert of_frames(_sure([-6, 6]), data, BINS, 1.0, 0.5).truth.tolist() == [-6, 6]
 
     def test_a_temperature_flattens(self) -> None:
         data = _data(np.array([1.0]), np.array([0]))
-        sharp, flat = (of_tiles(_sure([1.0], 2.0), data, CENTRES, t).log_p.max() for t in (1.0, 3.0))
+        sharp, flat = (of_tiles(_sure([1.0], 2.0), data, BINS, t).log_p.max() for t in (1.0, 3.0))
         assert flat < sharp
 
 
@@ -132,7 +151,7 @@ class TestCalibration:
         honest = rng.normal(0, 3, (3000, len(CENTRES)))
         drawn = (log_softmax(honest) + rng.gumbel(size=honest.shape)).argmax(axis=1)
         data = _data(CENTRES[drawn], np.arange(3000))
-        found, _ = fit_calibration(honest * temperature, data, CENTRES)
+        found, _ = fit_calibration(honest * temperature, data, BINS)
         assert found == pytest.approx(temperature, rel=0.12)
 
     def test_copies_of_a_tile_weigh_as_one_and_independent_tiles_in_full(self) -> None:
@@ -143,7 +162,7 @@ class TestCalibration:
         weights = []
         for noise in (own, shared):
             logits = -0.5 * (CENTRES[None] - (truth + noise)[:, None]) ** 2
-            temperature, weight = fit_calibration(logits, _data(truth, frame), CENTRES)
+            temperature, weight = fit_calibration(logits, _data(truth, frame), BINS)
             assert temperature == pytest.approx(1, rel=0.25)
             weights.append(weight)
         assert weights[0] > 0.8

@@ -53,7 +53,10 @@ def npz(source: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _arrays(model: Any) -> dict[str, NDArray[np.float32]]:
-    return {f"{layer.name}/{w.name}": np.asarray(w) for layer in model.layers for w in layer.weights}
+    """The weights by layer and name; of one of ours, those of the base within it and of the head."""
+    bases = [layer for layer in model.layers if layer.name == "mobilenetv2"]
+    layers = [*model.layers, *(inner for base in bases for inner in base.layers)]
+    return {f"{x.name}/{w.name}": np.asarray(w) for x in layers if x not in bases for w in x.weights}
 
 
 def _build(weights: object, seed: int = 1, **network: Any) -> Any:
@@ -77,9 +80,8 @@ class TestShape:
             "logits": (None, 9),
             "features": (None, 256),
         }
-        names = [layer.name for layer in model.layers]
-        assert last in names
-        assert names[names.index(last) + 1] == "head_conv"
+        names = [layer.name for layer in model.get_layer("mobilenetv2").layers]
+        assert names[-1] == last
         assert f"block_{cut + 1}_expand" not in names
 
     def test_a_seed_gives_the_same_network(self) -> None:
@@ -87,11 +89,57 @@ class TestShape:
         assert all(np.array_equal(one[k], same[k]) for k in one)
         assert not np.array_equal(one["Conv1/kernel"], other["Conv1/kernel"])
 
-    def test_bins_are_even_and_symmetric(self) -> None:
-        from train.network import bin_centres_dof
+    @pytest.mark.parametrize(
+        ("network", "channels"),
+        [
+            ({"base": "mobilenetv2", "width": 0.35, "cut": None}, 1280),
+            ({"base": "resnet50", "cut": 2}, 256),
+            ({"base": "vgg16", "cut": 3}, 256),
+            ({"base": "vgg16", "cut": None}, 512),
+        ],
+    )
+    @pytest.mark.parametrize("head", ["parfocal", "paper"])
+    def test_every_base_with_either_head(self, network: dict[str, Any], channels: int, head: str) -> None:
+        model = _build("scratch", head=head, **network)
+        body = model.get_layer(network["base"])
+        assert body.output.shape[-1] == channels
+        out = model(np.zeros((1, 32, 32, 3), np.float32), training=False)
+        assert {k: tuple(v.shape) for k, v in out.items()} == {"logits": (1, 7), "features": (1, 256)}
 
-        centres = bin_centres_dof(tiny.recipe().network)
-        np.testing.assert_allclose(centres, [-1.5, -1, -0.5, 0, 0.5, 1, 1.5], atol=1e-12)
+    def test_the_papers_head_is_as_the_paper_says(self) -> None:
+        import keras
+
+        model = _build("scratch", head="paper", input="raw", labels="jiang41")
+        head = [
+            layer for layer in model.layers if isinstance(layer, (keras.layers.Dense, keras.layers.Dropout))
+        ]
+        assert [(type(x).__name__, getattr(x, "units", None) or x.rate) for x in head] == [
+            ("Dense", 256),
+            ("Dropout", 0.2),
+            ("Dense", 256),
+            ("Dropout", 0.2),
+            ("Dense", 41),
+        ]
+
+    def test_raw_bytes_are_divided_by_255_inside(self) -> None:
+        """`edge.tiles` gives (byte - 128) / 127; the paper's networks see byte / 255."""
+        rescale = _build("scratch", input="raw").get_layer("rescale")
+        seen = np.asarray(rescale((np.array([0.0, 51.0, 255.0]) - 128) / 127))
+        np.testing.assert_allclose(seen, [0, 0.2, 1], atol=1e-6)
+
+    def test_a_frozen_base_is_not_fitted(self) -> None:
+        from train.network import build
+
+        model = build(tiny.recipe().network, "scratch", seed=1, frozen=True)
+        assert not model.get_layer("mobilenetv2").trainable_variables
+        assert model.trainable_variables
+
+    def test_the_stem_may_keep_fine_texture(self, npz: Path) -> None:
+        coarse, fine = (_build(npz, stem_stride=stride) for stride in (2, 1))
+        sizes = [m.get_layer("mobilenetv2").output.shape[1] for m in (coarse, fine)]
+        assert sizes[1] == 2 * sizes[0]
+        ours, theirs = _arrays(fine), _arrays(coarse)
+        assert all(np.array_equal(ours[k], theirs[k]) for k in ours if k.startswith(("Conv1", "block")))
 
 
 class TestWeights:
@@ -109,7 +157,7 @@ class TestWeights:
 
         model = _build(npz, width=1.0, cut=16, tile_px=96)
         last = "block_16_project_BN"
-        cut_off = [keras.Model(m.input, m.get_layer(last).output) for m in (model, source)]
+        cut_off = [model.get_layer("mobilenetv2"), keras.Model(source.input, source.get_layer(last).output)]
         tile = np.random.default_rng(1).uniform(-1, 1, (1, 96, 96, 3)).astype(np.float32)
         ours, theirs = (np.asarray(m(tile, training=False)) for m in cut_off)
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
@@ -139,6 +187,15 @@ class TestWeights:
         names = [f"block_{k}_project_BN/gamma" for k in blocks]
         kept = [_kept(theirs[name], ours[name]) for name in names]
         assert all(k == kept[0] for k in kept)
+
+    def test_a_file_as_keras_writes_it_will_do(self, source: Any, npz: Path, tmp_path: Path) -> None:
+        path = tmp_path / "full.weights.h5"
+        source.save_weights(path)
+        one, other = (_arrays(_build(file, width=0.35, cut=2)) for file in (path, npz))
+        assert all(np.array_equal(one[key], other[key]) for key in other if not key.startswith("logits"))
+        path.write_bytes(path.read_bytes()[:5000])
+        with pytest.raises(InputError, match="weights of another network, or damaged"):
+            _build(path)
 
     def test_it_runs(self, narrow: Any) -> None:
         out = narrow(np.zeros((2, 32, 32, 3), np.float32), training=False)
@@ -183,10 +240,11 @@ class TestRefused:
             {"Conv1/kernel": np.full((3, 3, 3, 32), "a")},
         ):
             np.savez(path, **{**arrays, **changes})
-            assert self._line(path).endswith("MobileNetV2 1.00 without top is needed")
+            assert "MobileNetV2 1.00 without top is needed" in self._line(path)
         arrays.pop("Conv1/kernel")
         np.savez(path, **arrays)
-        assert self._line(path).endswith("MobileNetV2 1.00 without top is needed")
+        assert self._line(path).endswith("MobileNetV2 1.00 without top is needed (no Conv1/kernel in it)")
+        assert "ResNet50 without top is needed" in self._line(path, base="resnet50", cut=2)
 
     def test_a_network_wider_than_the_weights(self, npz: Path) -> None:
         assert self._line(npz, width=1.4).startswith("width above 1.0: ")
@@ -207,7 +265,7 @@ class TestRefused:
             return real(**arguments)
 
         monkeypatch.setattr(keras.applications, "MobileNetV2", offline)
-        assert "pass --weights FILE.npz or --weights scratch" in self._line("imagenet", cut=1)
+        assert "pass --weights FILE (.npz or .h5) or --weights scratch" in self._line("imagenet", cut=1)
 
     def test_a_fault_of_ours_is_not_taken_for_a_missing_network(
         self, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ import pytest
 import tiny
 from oracle import Parfocal
 
-from train import commands
+from train import options, train_command
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +23,7 @@ def no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bad input must be refused on a machine without the train extra, too."""
     for name in ("tensorflow", "keras"):
         monkeypatch.setitem(sys.modules, name, None)
-    for name in ("train.network", "train.fit", "train.run_folder", "convert.quantize"):
+    for name in ("train.network", "train.fit", "train.weights", "train.checkpoint", "convert.quantize"):
         package, _, module = name.partition(".")
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.delattr(f"{package}.{module}", raising=False)
@@ -62,8 +62,12 @@ class TestTrain:
             (("--epochs", "x"), "--epochs"),
             (("--seed", -1), "--seed -1: 0 to 4294967295 is allowed"),
             (("--seed", 1 << 32), "--seed 4294967296: 0 to 4294967295 is allowed"),
-            (("--network", "resnet50"), "--network"),
-            (("--labels", "um"), "--labels"),
+            (("--network", "resnet"), "--network"),
+            (("--labels", "mm"), "--labels"),
+            (("--labels", "um"), "--labels um: synthetic data knows depths of field only: give --objective"),
+            (("--size", 8), "network.tile_px = 8"),
+            (("--objective", "20"), "--objective: objective = '20': write magnification and NA"),
+            (("--split", "x.json"), "--split has no meaning for synthetic data"),
             (("--recipe", "none.toml"), "none.toml: recipe cannot be read: no such file"),
             (("--recipe", "none"), "recipe 'none': allowed are "),
         ],
@@ -88,13 +92,27 @@ class TestTrain:
         import argparse
 
         parser = argparse.ArgumentParser()
-        commands.add_arguments("train", parser)
+        train_command.add_arguments("train", parser)
         words = ["synthetic", "--out", "x", "--recipe", str(recipe)]
-        kept = commands._chosen_recipe(parser.parse_args(words))
-        assert kept == tiny.recipe()
-        chosen = commands._chosen_recipe(parser.parse_args([*words, "--epochs", "7", "--seed", "9"]))
+        kept = options.chosen_recipe(parser.parse_args(words))
+        assert kept == tiny.recipe(fit={"flips": False}), "one microscope: flips would destroy a cue"
+        chosen = options.chosen_recipe(parser.parse_args([*words, "--epochs", "7", "--seed", "9"]))
         assert (chosen.fit.epochs, chosen.data.seed) == (7, 9)
         assert chosen.network == kept.network
+        chosen = options.chosen_recipe(
+            parser.parse_args([*words, "--network", "vgg16", "--labels", "jiang41"])
+        )
+        assert (chosen.network.base, chosen.network.cut, chosen.network.labels) == ("vgg16", None, "jiang41")
+
+    def test_flips_only_where_the_optics_vary(self, tmp_path: Path) -> None:
+        import argparse
+
+        recipe = tiny.write_recipe(tmp_path / "r.toml", data={"optics": "random"})
+        parser = argparse.ArgumentParser()
+        train_command.add_arguments("train", parser)
+        for data, flips in (("synthetic", True), ("stacks", False)):
+            args = parser.parse_args([data, "--out", "x", "--recipe", str(recipe)])
+            assert options.chosen_recipe(args).fit.flips is flips
 
 
 class TestConvert:
@@ -130,6 +148,9 @@ class TestConvert:
             ("calibration.npy", np.int8(1), "int8 tiles of 32 x 32 are needed"),
             ("val.npz", b"PK", "not readable tiles"),
             ("test.npz", None, "not readable tiles: no such file"),
+            ("split.json", None, "cannot be read"),
+            ("log.csv", b"epoch\n\xff", "not a readable log"),
+            ("log.csv", b"epoch\nx", "not a readable log"),
         ],
     )
     def test_a_run_that_is_damaged(
@@ -162,14 +183,15 @@ class TestEvaluate:
 
 def _run_without_network(tmp_path: Path) -> Path:
     """A run folder, whole but for the network: what is read before TensorFlow is imported."""
-    from train import data as datasets
+    from train import tile_data
 
     run = tmp_path / "run"
     run.mkdir()
     record = {"sources": ["synthetic"], "weights": "scratch", "seed": 1, "finished": "2024-01-01"}
     (run / "run.json").write_text(json.dumps(record), "utf-8")
     (run / "recipe.json").write_text(tiny.recipe().model_dump_json(), "utf-8")
+    (run / "split.json").write_text("{}", "utf-8")
     np.save(run / "calibration.npy", tiny.tile_data(8).pixels)
     for name in ("val", "test"):
-        datasets.save(run / f"{name}.npz", tiny.tile_data(6))
+        tile_data.save(run / f"{name}.npz", tiny.tile_data(6))
     return run

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.errors import InputError
 from edge.files import encode_png
 from train.recipe import Recipe, parse_recipe
-from train.synthetic import TileData
+from train.tile_data import TileData
 
 TILE_PX = 32
 
@@ -54,6 +54,8 @@ def write_recipe(path: Path, **sections: dict[str, Any]) -> Path:
     for section, keys in dumped.items():
         lines.append(f"[{section}]")
         for key, value in keys.items():
+            if value is None:
+                continue
             # JSON is TOML but for tables
             text = json.dumps(value)
             if isinstance(value, dict):
@@ -63,7 +65,14 @@ def write_recipe(path: Path, **sections: dict[str, Any]) -> Path:
     return path
 
 
-def tile_data(count: int, *, tiles_per_frame: int = 1, seed: int = 0, range_dof: float = 2.0) -> TileData:
+def tile_data(
+    count: int,
+    *,
+    tiles_per_frame: int = 1,
+    seed: int = 0,
+    range_dof: float = 2.0,
+    dof_um: float | None = None,
+) -> TileData:
     """Noise whose brightness from left to right rises with the defocus: a network learns it in no time."""
     rng = np.random.default_rng(seed)
     frames = -(-count // tiles_per_frame)
@@ -79,6 +88,8 @@ def tile_data(count: int, *, tiles_per_frame: int = 1, seed: int = 0, range_dof:
         frame.astype(np.int32),
         (frame % 2).astype(np.int16),
         ("even", "odd"),
+        None if dof_um is None else defocus * dof_um,
+        None if dof_um is None else np.full(count, dof_um),
     )
 
 
@@ -115,3 +126,20 @@ def input_error(call: Callable[[], object]) -> str | None:
         return None
     assert "\n" not in line, line
     return line
+
+
+def write_blurred_stack(folder: Path, *, peak: int, planes: int = 7) -> Path:
+    """A z-stack of ``planes`` planes 1 µm apart that is sharpest at ``peak`` and does not say so."""
+    import cv2
+
+    folder.mkdir(parents=True)
+    sharp = np.random.default_rng(peak).uniform(60, 230, (96, 96, 3)).astype(np.float32)
+    rows = ["file,z_um"]
+    for k in range(planes):
+        blurred = cv2.GaussianBlur(sharp, (0, 0), 1.0 + 0.7 * abs(k - peak))
+        (folder / f"p{k}.png").write_bytes(encode_png(np.asarray(blurred, np.uint8)))
+        rows.append(f"p{k}.png,{k}")
+    (folder / "planes.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    about = {key: value for key, value in LABELLED.items() if key != "focus_z"}
+    (folder / "about.json").write_text(json.dumps(about), "utf-8")
+    return folder

@@ -3,93 +3,126 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.model import Model, combine, log_softmax
-from train.synthetic import TileData
+from train.labels import Bins
+from train.tile_data import TileData, floats
 
 Array = NDArray[np.float64]
 
 #: A prediction's confidence is the probability within this of it.
 TOLERANCE_DOF = 1.0
+#: Tiles of one frame err together: a cautious weight where it cannot be fitted.
+UNFITTED_TILE_WEIGHT = 0.1
 _TILES_AT_ONCE = 256
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model said and what was so.
+    """What a model said and what was so, tile by tile or frame by frame.
 
-    ``log_p`` ``(N, bins)`` log-probabilities; ``truth_dof`` ``(N,)``, clipped to the outermost bins;
-    ``centres_dof`` ``(bins,)``, evenly spaced; ``kind`` ``(N,)`` as in `TileData`.
+    ``log_p`` ``(N, B)`` log-probabilities over ``bins``; ``truth`` ``(N,)`` in the bins' unit, clipped to the
+    outermost bins; ``dof`` ``(N,)``: one depth of field in the bins' unit; ``in_um``: whether µm are known;
+    ``dof_um`` ``(N,)`` then one depth of field in µm; ``kind`` ``(N,)`` as in `TileData`; ``first`` ``(N,)``:
+    the index of (the first of) its tiles.
     """
 
     log_p: Array
-    truth_dof: Array
-    centres_dof: Array
+    truth: Array
+    bins: Bins
+    dof: Array
+    dof_um: Array | None
     kind: NDArray[np.int16]
+    first: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.truth)
+
+    def at(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Predictions:
+        """Some of them."""
+        um = None if self.dof_um is None else self.dof_um[index]
+        return replace(
+            self, log_p=self.log_p[index], truth=self.truth[index], dof=self.dof[index], dof_um=um,
+            kind=self.kind[index], first=self.first[index],
+        )  # fmt: skip
+
+    def estimates(self) -> tuple[Array, Array]:
+        """`estimate` of each: signed defocus in the bins' unit, and the probability of being within 1 dof."""
+        return estimate(self.log_p, self.bins.centres, TOLERANCE_DOF * float(np.median(self.dof)))
+
+    def right_class(self) -> NDArray[np.bool_]:
+        """``(N,)``: whether the most probable bin is that of the truth."""
+        return np.asarray(self.log_p.argmax(axis=1) == self.bins.classes(self.truth))
 
 
 def infer(model: Model, data: TileData, *, progress: Callable[[float], None] | None = None) -> Array:
     """Logits ``(N, bins)`` float64 of every tile. Blocks; ``progress`` is told the tiles done since."""
     parts = [np.zeros((0, len(model.bin_centres)), np.float32)]
     for start in range(0, len(data), _TILES_AT_ONCE):
-        pixels = data.pixels[start : start + _TILES_AT_ONCE].astype(np.float32) / np.float32(127)
+        pixels = floats(data.pixels[start : start + _TILES_AT_ONCE])
         parts.append(model.infer(pixels)[0])
         if progress is not None:
             progress(len(pixels))
     return np.concatenate(parts).astype(np.float64)
 
 
-def of_tiles(logits: Array, data: TileData, centres: Array, temperature: float) -> Predictions:
+def of_tiles(logits: Array, data: TileData, bins: Bins, temperature: float) -> Predictions:
     """Each tile by itself."""
-    truth = np.clip(data.defocus_dof.astype(np.float64), centres[0], centres[-1])
-    return Predictions(log_softmax(logits / temperature), truth, centres, data.kind)
+    return _predictions(log_softmax(logits / temperature), data, bins, np.arange(len(data)))
 
 
 def of_frames(
-    logits: Array, data: TileData, centres: Array, temperature: float, tile_weight: float
+    logits: Array, data: TileData, bins: Bins, temperature: float, tile_weight: float
 ) -> Predictions:
     """The tiles of each frame combined, as on the device."""
     log_p = log_softmax(logits / temperature)
     _, first, counts = np.unique(data.frame, return_index=True, return_counts=True)
     members = np.split(np.argsort(data.frame, kind="stable"), np.cumsum(counts)[:-1])
     joint = np.stack([combine(log_p[of], tile_weight) for of in members])
-    truth = np.clip(data.defocus_dof[first].astype(np.float64), centres[0], centres[-1])
-    return Predictions(joint, truth, centres, data.kind[first])
+    return _predictions(joint, data, bins, first)
 
 
-def estimate(log_p: Array, centres: Array) -> tuple[Array, Array]:
-    """Defocus ``(N,)`` in dof, the mean about the best window, and the probability near it, both float64.
+def _predictions(log_p: Array, data: TileData, bins: Bins, first: NDArray[np.intp]) -> Predictions:
+    truth = np.clip(data.truth(bins.unit)[first], bins.centres[0], bins.centres[-1])
+    dof_um = None if data.dof_um is None else data.dof_um[first]
+    return Predictions(log_p, truth, bins, data.dof_in(bins.unit)[first], dof_um, data.kind[first], first)
 
-    The window is as wide as the tolerance, so two distant peaks give one of them, never the middle.
+
+def estimate(log_p: Array, centres: Array, tolerance: float = TOLERANCE_DOF) -> tuple[Array, Array]:
+    """Defocus ``(N,)``, the mean about the best window, and the probability near it, both float64.
+
+    ``centres`` and ``tolerance`` in one unit. The window is as wide as the tolerance, and reaches one bin to
+    either side at least; so two distant peaks give one of them, never the middle.
     """
     p = np.exp(log_p)
-    half = max(1, round(TOLERANCE_DOF / (centres[1] - centres[0])))
-    padded = np.pad(p, ((0, 0), (half, half)))
-    window = np.stack([padded[:, k : k + p.shape[1]] for k in range(2 * half + 1)]).sum(axis=0)
-    best = window.argmax(axis=1)
-    near = np.abs(np.arange(p.shape[1])[None] - best[:, None]) <= half
-    weight = np.where(near, p, 0)
+    reach = max(tolerance, float(np.diff(centres).max())) * (1 + 1e-9)
+    near = np.abs(centres[:, None] - centres[None, :]) <= reach
+    best = (p @ near.T).argmax(axis=1)
+    weight = np.where(near[best], p, 0)
     guess = (weight * centres).sum(axis=1) / weight.sum(axis=1)
-    within = np.where(np.abs(centres[None] - guess[:, None]) <= TOLERANCE_DOF + 1e-9, p, 0).sum(axis=1)
+    within = np.where(np.abs(centres[None] - guess[:, None]) <= reach, p, 0).sum(axis=1)
     return guess, np.minimum(within, 1.0)
 
 
 def figures(predictions: Predictions) -> dict[str, float]:
-    """What `parfocal evaluate` prints. Errors in dof.
+    """What `parfocal evaluate` prints. Errors in dof, and in µm where µm are known.
 
-    ``mae_dof``, ``median_dof``, ``p95_dof``, ``median_dof_within_3``, ``median_abs_dof_within_3`` (error of
-    |defocus|), ``wrong_direction`` (share at |defocus| ≥ 1 dof whose sign is wrong), ``ece`` (see
+    ``accuracy`` (share whose most probable bin is the true one), ``mae_dof``, ``mae_um``, ``median_dof``,
+    ``p95_dof``, ``median_dof_within_3``, ``median_abs_dof_within_3`` (error of |defocus|),
+    ``wrong_direction`` (share at |defocus| ≥ 1 dof whose sign is wrong), ``ece`` (see
     `expected_calibration_error`), ``n``. A figure that nothing counts towards is 0.
     """
-    truth = predictions.truth_dof
-    guess, confidence = estimate(predictions.log_p, predictions.centres_dof)
+    dof = predictions.dof
+    guess, confidence = predictions.estimates()
+    guess, truth = guess / dof, predictions.truth / dof
     error = np.abs(guess - truth)
     near, far = np.abs(truth) <= 3, np.abs(truth) >= 1
-    return {
+    out = {
+        "accuracy": float(predictions.right_class().mean()),
         "mae_dof": float(error.mean()),
         "median_dof": float(np.median(error)),
         "p95_dof": float(np.percentile(error, 95)),
@@ -99,6 +132,7 @@ def figures(predictions: Predictions) -> dict[str, float]:
         "ece": expected_calibration_error(confidence, error <= TOLERANCE_DOF),
         "n": len(truth),
     }
+    return out if predictions.dof_um is None else out | {"mae_um": float((error * predictions.dof_um).mean())}
 
 
 def expected_calibration_error(confidence: Array, right: NDArray[np.bool_], bins: int = 10) -> float:
@@ -110,42 +144,35 @@ def expected_calibration_error(confidence: Array, right: NDArray[np.bool_], bins
 
 def by_kind(predictions: Predictions, kinds: tuple[str, ...]) -> dict[str, dict[str, float]]:
     """`figures` of each kind of specimen."""
-    out = {}
-    for number, name in enumerate(kinds):
-        of = predictions.kind == number
-        if of.any():
-            log_p, truth = predictions.log_p[of], predictions.truth_dof[of]
-            out[name] = figures(Predictions(log_p, truth, predictions.centres_dof, predictions.kind[of]))
-    return out
+    shares = {name: predictions.kind == number for number, name in enumerate(kinds)}
+    return {name: figures(predictions.at(of)) for name, of in shares.items() if of.any()}
 
 
 def _median(values: Array) -> float:
     return float(np.median(values)) if len(values) else 0.0
 
 
-def fit_calibration(logits: Array, data: TileData, centres: Array) -> tuple[float, float]:
+def fit_calibration(logits: Array, data: TileData, bins: Bins) -> tuple[float, float]:
     """Temperature and tile weight that make held-out data most likely.
 
-    First the temperature on single tiles, then the weight on frames, each the best of 25 values.
+    First the temperature on single tiles, then the weight on frames, each the best of 25 values. Where no
+    frame has two tiles nothing tells the weight, and it is `UNFITTED_TILE_WEIGHT`.
     """
-    truth = np.clip(data.defocus_dof.astype(np.float64), centres[0], centres[-1])
     temperatures = np.geomspace(0.4, 4, 25)
-    temperature = float(min(temperatures, key=lambda t: _nll(log_softmax(logits / t), truth, centres)))
+    temperature = float(min(temperatures, key=lambda t: _nll(of_tiles(logits, data, bins, float(t)))))
+    if len(np.unique(data.frame)) == len(data):
+        return temperature, UNFITTED_TILE_WEIGHT
     weights = np.linspace(0.02, 1.0, 25)
-
-    def frame_nll(weight: float) -> float:
-        frames = of_frames(logits, data, centres, temperature, weight)
-        return _nll(frames.log_p, frames.truth_dof, centres)
-
-    return temperature, float(min(weights, key=frame_nll))
+    weight = min(weights, key=lambda w: _nll(of_frames(logits, data, bins, temperature, float(w))))
+    return temperature, float(weight)
 
 
-def _nll(log_p: Array, truth: Array, centres: Array) -> float:
+def _nll(predictions: Predictions) -> float:
     """Mean negative log-probability at the truth, interpolated between bins, floored as in `edge.belief`."""
-    position = (truth - centres[0]) / (centres[1] - centres[0])
-    low = np.clip(position.astype(int), 0, len(centres) - 2)
-    share = position - low
+    centres, truth = predictions.bins.centres, predictions.truth
+    low = np.clip(np.searchsorted(centres, truth, side="right") - 1, 0, len(centres) - 2)
+    share = (truth - centres[low]) / (centres[low + 1] - centres[low])
     rows = np.arange(len(truth))
-    p = np.exp(log_p)
+    p = np.exp(predictions.log_p)
     value = p[rows, low] * (1 - share) + p[rows, low + 1] * share
     return float(-np.log(0.98 * value + 0.02 / len(centres)).mean())

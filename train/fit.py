@@ -1,140 +1,174 @@
-"""Fitting: tiles in, weights and a log out. Keras 3; the truth is a soft ordinal label over the bins."""
+"""Fitting: tiles in, weights and a log out. Keras 3 on TensorFlow, JAX or PyTorch, one machine or several."""
 
 from __future__ import annotations
 
-import json
 import math
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
-from edge.files import atomic_write_text
-from train.network import bin_centres_dof
-from train.recipe import Fit, Network, Recipe
-from train.synthetic import TileData
+from edge.model import log_softmax
+from train.batches import Batches, Waiting
+from train.checkpoint import Keeper, Row
+from train.cluster import Cluster, ClusterSteps
+from train.evaluate import figures, of_tiles
+from train.labels import bins_of
+from train.recipe import Fit, Recipe
+from train.tile_data import TileData
 
 Array = NDArray[np.float32]
 
 
-def soft_labels(defocus_dof: Array, network: Network, fit: Fit) -> Array:
-    """``(N, bins)`` float32: a Gaussian about the truth, wider far from focus, where an error matters less.
+class _Steps(Protocol):
+    def train(self, x: Array, y: Array) -> tuple[float, float]: ...
 
-    Truths beyond the outermost bins count as those bins ("at least this far").
+    def logits(self, x: Array) -> Array: ...
+
+
+class _OwnSteps:
+    """Steps of a compiled model on this machine."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+
+    def train(self, x: Array, y: Array) -> tuple[float, float]:
+        # Keras' running means start anew, so that these are the batch's own.
+        self._model.reset_metrics()
+        found = self._model.train_on_batch(x, y, return_dict=True)
+        return float(found["loss"]), float(found["categorical_accuracy"])
+
+    def logits(self, x: Array) -> Array:
+        return np.asarray(self._model.predict_on_batch(x), np.float32)
+
+
+class Fitting:
+    """A model with its optimizer, ready to be fitted to ``train`` and judged on ``val`` after each epoch.
+
+    ``model`` is `train.network.build`'s, made in the cluster's scope. Nothing is computed or written yet.
     """
-    centres = bin_centres_dof(network)
-    clipped = np.clip(defocus_dof, centres[0], centres[-1])[:, None]
-    sigma = fit.label_sigma_dof + fit.label_sigma_slope * np.abs(clipped)
-    weights = np.exp(-0.5 * ((centres[None] - clipped) / sigma) ** 2)
-    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+    def __init__(
+        self,
+        model: keras.Model,
+        train: TileData,
+        val: TileData,
+        recipe: Recipe,
+        *,
+        seed: int,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self._recipe, self._val, self._cluster = recipe, val, cluster or Cluster()
+        share = (self._cluster.rank, self._cluster.size)
+        self._batches = Batches(train, recipe, seed, train=True, share=share)
+        self._held_out = Batches(val, recipe, seed, train=False)
+        with self._cluster.scope():
+            # The features are an output for the device, not something to fit; the layers are shared.
+            self.model = keras.Model(model.input, model.output["logits"])
+            self.optimizer = _optimizer(recipe.fit, len(self._batches))
+            self.optimizer.build(self.model.trainable_variables)
+        self._steps: _Steps
+        if self._cluster.strategy is None:
+            self.model.compile(
+                self.optimizer,
+                loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+                metrics=["categorical_accuracy"],
+            )
+            self._steps = _OwnSteps(self.model)
+        else:
+            self._steps = ClusterSteps(self._cluster, self.model, self.optimizer)
+
+    def run(
+        self,
+        folder: Path,
+        identity: str,
+        *,
+        resume: bool = False,
+        on_epoch: Callable[[Row], None] = lambda row: None,
+        on_batch: Callable[[int, int], None] = lambda done, of: None,
+    ) -> list[Row]:
+        """Fit until the epochs are done or patience ends, and leave the best epoch in the model.
+
+        After every epoch ``folder`` holds a checkpoint and ``log.csv``, written by the chief alone; with
+        ``resume`` the run goes on from there. Blocks, for hours where the data is large. Raises InputError
+        when the loss diverges, the disk is full, or the checkpoint is of another run.
+        """
+        keeper = Keeper(folder, self.model, self.optimizer, identity)
+        rows = keeper.restore() if resume else []
+        settings = self._recipe.fit
+        while len(rows) < settings.epochs and not _tired(rows, settings.patience):
+            row = self._epoch(len(rows), on_batch)
+            if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
+                raise InputError(
+                    f"the loss diverged: a [fit] learning_rate below {settings.learning_rate:g} is needed"
+                )
+            rows.append(row)
+            if self._cluster.chief:
+                keeper.save(rows)
+            on_epoch(row)
+        if self._cluster.chief:
+            keeper.best()
+        return rows
+
+    def _epoch(self, epoch: int, on_batch: Callable[[int, int], None]) -> Row:
+        started, waiting = time.perf_counter(), Waiting()
+        losses: list[tuple[float, float]] = []
+        for x, y in self._batches.epoch(epoch, waiting):
+            losses.append(self._steps.train(x, y))
+            on_batch(len(losses), len(self._batches))
+            if not math.isfinite(losses[-1][0]):
+                break
+        seconds = time.perf_counter() - started
+        loss, accuracy = np.mean(losses, axis=0).tolist()
+        size = self._recipe.fit.batch
+        return {
+            "epoch": epoch,
+            "loss": loss,
+            "accuracy": accuracy,
+            **self._judged(),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.optimizer.learning_rate)),
+            "seconds": seconds,
+            "images_per_s": len(losses) * size / seconds,
+            "wait_share": waiting.seconds / seconds,
+        }
+
+    def _judged(self) -> Row:
+        """Validation: the loss, and accuracy and error of single tiles."""
+        parts = [self._held_out.batch(0, k) for k in range(len(self._held_out))]
+        logits = np.concatenate([self._steps.logits(x) for x, _ in parts]).astype(np.float64)
+        labels = np.concatenate([y for _, y in parts])
+        loss = float(-(labels * log_softmax(logits)).sum(axis=1).mean())
+        if not math.isfinite(loss):
+            return {"val_loss": loss, "val_accuracy": 0.0, "val_mae_dof": math.nan}
+        found = figures(of_tiles(logits, self._val, bins_of(self._recipe.network), 1.0))
+        return {"val_loss": loss, "val_accuracy": found["accuracy"], "val_mae_dof": found["mae_dof"]}
 
 
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]
-    """Shuffled, augmented batches of ``(N, S, S, 3)`` float32 tiles and ``(N, bins)`` float32 labels.
-
-    Without ``train`` neither shuffled nor augmented.
-    """
-
-    def __init__(self, data: TileData, recipe: Recipe, seed: int, *, train: bool) -> None:
-        super().__init__(workers=1, use_multiprocessing=False, max_queue_size=8)
-        self._data, self._recipe, self._train = data, recipe, train
-        self._labels = soft_labels(data.defocus_dof, recipe.network, recipe.fit)
-        self._seed, self._epoch = seed, 0
-        self._order = np.arange(len(data))
-        self.on_epoch_end()
-
-    def __len__(self) -> int:
-        return math.ceil(len(self._data) / self._recipe.fit.batch)
-
-    def on_epoch_end(self) -> None:
-        """Shuffle anew; the order depends on seed and epoch alone."""
-        if self._train:
-            self._order = np.random.default_rng((self._seed, self._epoch)).permutation(len(self._data))
-        self._epoch += 1
-
-    def __getitem__(self, index: int) -> tuple[Array, Array]:
-        batch = self._recipe.fit.batch
-        chosen = self._order[index * batch : (index + 1) * batch]
-        x = self._data.pixels[chosen].astype(np.float32) / np.float32(127)
-        if self._train:
-            rng = np.random.default_rng((self._seed, self._epoch, index))
-            x = augment(x, rng, flips=self._recipe.fit.flips)
-        return x, self._labels[chosen]
+def _tired(rows: list[Row], patience: int) -> bool:
+    losses = [row["val_loss"] for row in rows]
+    return bool(patience and losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
 
 
-def augment(x: Array, rng: np.random.Generator, *, flips: bool) -> Array:
-    """Other contrast, colour balance and noise for ``(N, S, S, 3)`` float32 tiles; a new array, -1 to 1.
-
-    Nothing here changes the defocus. Flips and quarter turns only where ``flips``.
-    """
-    count = len(x)
-    gain = rng.uniform(0.75, 1.25, (count, 1, 1, 1)) * rng.uniform(0.9, 1.1, (count, 1, 1, 3))
-    x = x * gain.astype(np.float32)
-    noisy = np.flatnonzero(rng.random(count) < 0.25)
-    x[noisy] += np.float32(rng.uniform(0.01, 0.06)) * rng.standard_normal(x[noisy].shape, dtype=np.float32)
-    if flips:
-        quarters, mirrored = rng.integers(0, 4, count), rng.random(count) < 0.5
-        for k in range(count):
-            turned = np.rot90(x[k], int(quarters[k]))
-            x[k] = (turned[::-1] if mirrored[k] else turned).copy()
-    return np.clip(x, -1, 1)
-
-
-def fit(
-    model: keras.Model,
-    train: TileData,
-    val: TileData,
-    recipe: Recipe,
-    run: Path,
-    *,
-    seed: int,
-    verbose: int = 2,
-) -> None:
-    """Train ``model`` in place and keep its best epoch. Blocks, for hours where the data is large.
-
-    ``run``, a folder that exists, gets ``log.csv``, ``best.weights.h5`` and ``model.keras``. ``verbose`` as
-    in Keras. Raises InputError when the loss diverges.
-    """
-    settings = recipe.fit
-    batches = Batches(train, recipe, seed, train=True)
-    steps = len(batches) * settings.epochs
-    warmup = max(1, round(settings.warmup_share * steps))
-    rate = keras.optimizers.schedules.CosineDecay(
-        settings.learning_rate / 20,
-        max(1, steps - warmup),
-        warmup_target=settings.learning_rate,
-        warmup_steps=warmup,
-        alpha=0.01,
-    )
+def _optimizer(settings: Fit, batches: int) -> Any:
+    rate: Any = settings.learning_rate
+    if settings.schedule == "cosine":
+        steps = batches * settings.epochs
+        warmup = max(1, round(settings.warmup_share * steps))
+        rate = keras.optimizers.schedules.CosineDecay(
+            settings.learning_rate / 20,
+            max(1, steps - warmup),
+            warmup_target=settings.learning_rate,
+            warmup_steps=warmup,
+            alpha=0.01,
+        )
     optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    # The features are an output for the device, not something to fit; the layers are shared.
-    trained = keras.Model(model.input, model.output["logits"])
-    trained.compile(
-        optimizer,
-        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
-        metrics=["categorical_accuracy"],
-    )
-    best = run / "best.weights.h5"
-    callbacks = [
-        keras.callbacks.CSVLogger(str(run / "log.csv")),
-        keras.callbacks.ModelCheckpoint(
-            str(best), monitor="val_loss", mode="min", save_best_only=True, save_weights_only=True
-        ),
-        keras.callbacks.TerminateOnNaN(),
-    ]
-    validation = Batches(val, recipe, seed, train=False)
-    history = trained.fit(
-        batches, validation_data=validation, epochs=settings.epochs, callbacks=callbacks, verbose=verbose
-    )
-    if not np.isfinite([*history.history["loss"], *history.history["val_loss"]]).all():
-        raise InputError(
-            f"the loss diverged: a [fit] learning_rate below {settings.learning_rate:g} is needed"
-        )
-    trained.load_weights(best)
-    model.save(run / "model.keras")
+    return optimizer
 
 
 def calibration_tiles(data: TileData, count: int, bins: int, seed: int) -> NDArray[np.int8]:
@@ -147,8 +181,3 @@ def calibration_tiles(data: TileData, count: int, bins: int, seed: int) -> NDArr
         members = np.flatnonzero(which == k)
         picks.append(rng.permutation(members)[: math.ceil(count / bins)])
     return data.pixels[np.concatenate(picks)]
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write ``value`` atomically, keys in the order given."""
-    atomic_write_text(path, json.dumps(value, indent=1, default=float) + "\n")

@@ -65,17 +65,38 @@ class Data(_Section):
         return self
 
 
-class Network(_Section):
-    """The network's shape."""
+#: The last block that can be kept, of each network.
+LAST_BLOCK = {"mobilenetv2": 16, "resnet50": 5, "vgg16": 5}
 
+
+class Network(_Section):
+    """The network's shape, what it is shown, and what it says."""
+
+    base: Literal["mobilenetv2", "resnet50", "vgg16"] = "mobilenetv2"
     width: float = Field(0.35, ge=0.05, le=2.0)
     """MobileNetV2 alpha."""
-    cut: int = Field(16, ge=1, le=16)
-    """The last inverted-residual block that is kept, 16 for all."""
+    cut: int | None = Field(None, ge=1, le=16)
+    """The last block that is kept (MobileNetV2: 1 to 16, ResNet50: 2 to 5, VGG16: 1 to 5); all where None."""
+    stem_stride: Literal[1, 2] = 2
+    """Stride of MobileNetV2's first layer; 1 keeps fine texture, at four times the work."""
+    head: Literal["parfocal", "paper"] = "parfocal"
+    input: Literal["normalised", "raw"] = "normalised"
+    """``normalised``: informative tiles at the model's sampling, as `edge.tiles` says. ``raw``: tiles of the
+    frame as the camera gave it, shrunk so that 224 of its pixels become ``tile_px``."""
     tile_px: int = Field(128, ge=32, le=512)
-    tiles_per_frame: int = Field(9, ge=1, le=64)
+    tiles_per_frame: int = Field(9, ge=1, le=256)
+    labels: Literal["dof", "um", "jiang41"] = "dof"
+    """Bins in depths of field, in µm, or the paper's 41 classes."""
     bin_range_dof: float = Field(12.0, gt=0)
+    bin_range_um: float = Field(12.5, gt=0)
     bin_count: int = Field(49, ge=5, le=255)
+
+    @model_validator(mode="after")
+    def _cut_exists(self) -> Network:
+        low, high = (2 if self.base == "resnet50" else 1), LAST_BLOCK[self.base]
+        if self.cut is not None and not low <= self.cut <= high:
+            raise ValueError(f"cut = {self.cut}: {low} to {high} is allowed for {self.base}")
+        return self
 
 
 class Fit(_Section):
@@ -85,12 +106,22 @@ class Fit(_Section):
     batch: int = Field(64, ge=1, le=4096)
     learning_rate: float = Field(2e-3, gt=0, lt=1)
     warmup_share: Share = 0.05
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Learning rate: warmed up and let down along a cosine, or the same throughout."""
     weight_decay: float = Field(1e-4, ge=0, lt=1)
-    label_sigma_dof: float = Field(0.35, gt=0)
-    """Width of the soft ordinal label near focus; it grows by ``label_sigma_slope`` a dof of defocus."""
+    frozen: bool = False
+    """Whether the base keeps the weights it started from, and the head alone is fitted."""
+    patience: int = Field(0, ge=0)
+    """Stop after this many epochs without a lower validation loss; 0 for never."""
+    label_sigma_dof: float = Field(0.35, ge=0)
+    """Width of the soft ordinal label near focus; it grows by ``label_sigma_slope`` a dof of defocus. 0: the
+    label is one class."""
     label_sigma_slope: float = Field(0.05, ge=0)
-    flips: bool = True
-    """Flips and quarter turns: only where the optics vary, else they destroy a cue to the sign."""
+    augment: Literal["parfocal", "paper", "none"] = "parfocal"
+    """``parfocal``: gain, white balance, tone curve, noise. ``paper``: flips, zoom and rotation."""
+    flips: bool | None = None
+    """With ``augment = "parfocal"``, flips and quarter turns; where None: only where the optics vary, since
+    on one microscope they destroy a cue to the sign."""
 
 
 class Recipe(_Section):

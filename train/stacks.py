@@ -1,16 +1,15 @@
-"""Tiles from z-stack folders: every plane of every stack, with its defocus in depths of field."""
+"""Shots from z-stack folders: every plane of every stack, with its defocus."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from edge import tiles
-from edge.errors import InputError, one_line
-from edge.optics import REFERENCE_WAVELENGTH_UM, Optics
+from edge.errors import InputError
+from edge.stack_focus import measured_focus
 from edge.zstack import ZStack
-from train.recipe import Network
-from train.synthetic import FieldTiles, stored
+from train.assumed import Assumed
+from train.shots import Shot
 
 
 def stack_folders(source: Path) -> list[Path]:
@@ -22,39 +21,54 @@ def stack_folders(source: Path) -> list[Path]:
         return [source]
     found = sorted(path.parent for path in source.glob("*/planes.csv")) if source.is_dir() else []
     if not found:
-        raise InputError(f"{source}: neither a z-stack (with a planes.csv) nor a folder of z-stacks")
+        raise InputError(
+            f"{source}: neither a z-stack (with a planes.csv), nor a folder of z-stacks, nor in the layout of"
+            " the Jiang 2018 data"
+        )
     return found
 
 
-def stack_optics(stack: ZStack) -> Optics:
-    """Optics of a stack from its `about.json`. Raises InputError where objective or pixel are not stated."""
-    if stack.objective is None or stack.pixel_um is None:
-        raise InputError(f"{stack.path}: about.json must state objective and pixel_um to label defocus")
-    wavelength_um = stack.about.get("wavelength_um")
-    try:
-        wavelength_um = REFERENCE_WAVELENGTH_UM if wavelength_um is None else float(wavelength_um)
-        return Optics(stack.objective, stack.pixel_um, wavelength_um)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{stack.path}: about.json: {one_line(error)}") from error
+def stack_shots(sources: Iterable[Path], assumed: Assumed) -> tuple[list[Shot], list[str]]:
+    """The shots of all stacks of ``sources``, each stack once, and notes on what was assumed.
 
-
-def stack_fields(source: Path, network: Network, step_um: float) -> Iterator[FieldTiles]:
-    """Each stack of ``source`` as a field, a plane a frame. Its kind is the specimen's name, or the folder's.
-
-    Raises InputError, naming the folder, for a stack that cannot be read or does not say where its focus is.
+    A stack is a field, called by its path below the folder that all of them share; its slide is ``slide`` of
+    about.json, else the field itself. Where no ``focus_z`` is stated the focus is measured, which reads the
+    images. Raises InputError, naming the folder, for a stack that cannot be read, says nothing of its optics,
+    or has no clear peak.
     """
-    for folder in stack_folders(source):
-        stack = ZStack.open(folder, step_um=step_um)
-        stack.check()
-        if stack.focus_um is None:
-            raise InputError(f"{folder}: about.json must state focus_z to label defocus")
-        optics = stack_optics(stack)
-        found, defoci = [], []
-        for plane, z_um in enumerate(stack.z_um):
-            frame = stack.load(plane)
-            chosen = tiles.extract(
-                frame, optics.model_scale, size_px=network.tile_px, most=network.tiles_per_frame
+    # A stack that is named twice, or by two paths, must not be on both sides of a split.
+    found = {folder.resolve(): folder for source in sources for folder in stack_folders(source)}
+    names = _short_names(list(found))
+    shots: list[Shot] = []
+    notes: list[str] = []
+    for path in sorted(found):
+        stack = ZStack.open(found[path], step_um=assumed.step_um)
+        focus_um = stack.focus_um
+        if focus_um is None:
+            focus_um = measured_focus(stack).z_um
+            notes.append(f"{found[path]}: about.json states no focus_z; measured: {focus_um:.3g} µm")
+        optics = assumed.optics(found[path], stack.about)
+        if not (stack.objective and stack.pixel_um):
+            notes.append(
+                f"{found[path]}: taken as {optics.objective}, {optics.pixel_um:g} µm a pixel, as the command"
+                " line says"
             )
-            found.append(stored(chosen.pixels))
-            defoci.append(optics.dof_from_um(z_um - stack.focus_um))
-        yield found, defoci, str(stack.about.get("specimen") or folder.name)
+        notes += [text for text in stack.assumptions if "plane numbers" in text]
+        field = names[path]
+        slide, kind = (str(stack.about.get(key) or field) for key in ("slide", "specimen"))
+        shots += [
+            Shot(found[path] / file, z_um - focus_um, field, slide, kind, optics)
+            for file, z_um in zip(stack.files, stack.z_um, strict=True)
+        ]
+    return shots, notes
+
+
+def _short_names(paths: list[Path]) -> dict[Path, str]:
+    """Each path below the folder that all share: unique, and short where they lie side by side."""
+    if len(paths) == 1:
+        return {paths[0]: paths[0].name}
+    shared = max(
+        (above for above in paths[0].parents if all(path.is_relative_to(above) for path in paths)),
+        key=lambda above: len(above.parts),
+    )
+    return {path: str(path.relative_to(shared)) for path in paths}

@@ -6,11 +6,8 @@ index and split alone decide what it shows, so the number of processes that make
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -22,33 +19,14 @@ from edge.errors import InputError
 from edge.simulator.formation import ImageFormer, Imaging, points_needed, source_points
 from edge.simulator.sensor import Exposer, Sensor
 from edge.simulator.specimens import SPECIMENS, Specimen, from_image, images_in, make, read_image
+from train.pool import Pool
 from train.recipe import Data, Recipe
+from train.tile_data import FieldTiles, stored
 
 Split = Literal["train", "val", "test"]
 _SPLIT_SEED = {"train": 0, "val": 1, "test": 2}
-#: Tiles ``(N, S, S, 3)`` int8 of each frame of a field, the frames' defoci in dof, the specimen's kind.
-FieldTiles = tuple[list[NDArray[np.int8]], list[float], str]
 #: Fields handed to a process at once.
 _FIELDS_A_JOB = 8
-
-
-@dataclass(frozen=True)
-class TileData:
-    """Tiles with their truth.
-
-    ``pixels`` ``(N, S, S, 3)`` int8 (127 is 1.0), ``defocus_dof`` ``(N,)`` float32, ``frame`` and ``field``
-    ``(N,)`` int32 group numbers, ``kind`` ``(N,)`` int16 index into ``kinds``.
-    """
-
-    pixels: NDArray[np.int8]
-    defocus_dof: NDArray[np.float32]
-    frame: NDArray[np.int32]
-    field: NDArray[np.int32]
-    kind: NDArray[np.int16]
-    kinds: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.defocus_dof)
 
 
 def photographs(data: Data, folder: int, split: Split) -> list[Path]:
@@ -92,8 +70,11 @@ def _photograph(file: Path) -> NDArray[np.uint8]:
     return read_image(file)
 
 
-def field_tiles(recipe: Recipe, split: Split, index: int) -> FieldTiles:
-    """One field, seen at ``defoci_per_field`` distances. Takes about a second."""
+def field_tiles(recipe: Recipe, split: Split, index: int, dof_um: float | None = None) -> FieldTiles:
+    """One field, seen at ``defoci_per_field`` distances. Takes about a second.
+
+    ``dof_um`` labels it in µm too, as if a depth of field had that many.
+    """
     data, network = recipe.data, recipe.network
     size = data.train_frame_px if split == "train" else data.test_frame_px
     specimen = field_specimen(data, split, index, size)
@@ -108,15 +89,17 @@ def field_tiles(recipe: Recipe, split: Split, index: int) -> FieldTiles:
         defocus = float(np.clip(drawn, -data.range_dof, data.range_dof))
         points = source_points(imaging, points_needed(imaging, defocus), rng)
         frame = exposer.expose(former.images([defocus], points)[0])
-        chosen = tiles.extract(frame, 1.0, size_px=network.tile_px, most=network.tiles_per_frame)
+        chosen = tiles.extract(
+            frame,
+            1.0,
+            size_px=network.tile_px,
+            most=network.tiles_per_frame,
+            raw=network.input == "raw",
+        )
         found.append(stored(chosen.pixels))
         defoci.append(defocus)
-    return found, defoci, specimen.name
-
-
-def stored(pixels: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Tiles in -1 to 1 as `TileData` keeps them."""
-    return np.asarray(np.rint(pixels * 127), np.int8)
+    in_um = None if dof_um is None else [defocus * dof_um for defocus in defoci]
+    return FieldTiles(found, defoci, specimen.name, in_um, dof_um)
 
 
 def field_count(recipe: Recipe, split: Split) -> int:
@@ -125,48 +108,16 @@ def field_count(recipe: Recipe, split: Split) -> int:
     return {"train": data.train_fields, "val": data.val_fields, "test": data.test_fields}[split]
 
 
-def _job(args: tuple[Recipe, Split, int, int]) -> list[FieldTiles]:
-    recipe, split, first, last = args
-    return [field_tiles(recipe, split, k) for k in range(first, last)]
+def _job(args: tuple[Recipe, Split, int, int, float | None]) -> list[FieldTiles]:
+    recipe, split, first, last, dof_um = args
+    return [field_tiles(recipe, split, k, dof_um) for k in range(first, last)]
 
 
-def generate(recipe: Recipe, split: Split, *, processes: int = 1) -> Iterator[FieldTiles]:
-    """Fields in order of index, made by ``processes`` at once; their number does not change them."""
+def generate(
+    recipe: Recipe, split: Split, pool: Pool | None = None, *, dof_um: float | None = None
+) -> Iterator[FieldTiles]:
+    """Fields in order of index, made by the processes of ``pool``; their number does not change them."""
     count = field_count(recipe, split)
-    jobs = [(recipe, split, k, min(k + _FIELDS_A_JOB, count)) for k in range(0, count, _FIELDS_A_JOB)]
-    if processes == 1:
-        for job in jobs:
-            yield from _job(job)
-        return
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        for part in pool.map(_job, jobs):
-            yield from part
-
-
-def collect(fields: Iterable[FieldTiles]) -> TileData:
-    """Fields put together in memory, numbered as they come. Raises InputError where none gave a tile."""
-    pixels: list[NDArray[np.int8]] = []
-    defocus: list[float] = []
-    frame: list[int] = []
-    field: list[int] = []
-    names: list[str] = []
-    frames = 0
-    for index, (frame_tiles, defoci, kind) in enumerate(fields):
-        for stack, truth in zip(frame_tiles, defoci, strict=True):
-            pixels.append(stack)
-            defocus += [truth] * len(stack)
-            frame += [frames] * len(stack)
-            field += [index] * len(stack)
-            names += [kind] * len(stack)
-            frames += 1
-    kinds = tuple(sorted(set(names)))
-    if not defocus:
-        raise InputError("no informative tile in this data: nothing to learn from")
-    return TileData(
-        np.concatenate(pixels),
-        np.array(defocus, np.float32),
-        np.array(frame, np.int32),
-        np.array(field, np.int32),
-        np.array([kinds.index(n) for n in names], np.int16),
-        kinds,
-    )
+    jobs = [(recipe, split, k, min(k + _FIELDS_A_JOB, count), dof_um) for k in range(0, count, _FIELDS_A_JOB)]
+    for part in (pool or Pool()).map(_job, jobs):
+        yield from part

@@ -1,0 +1,71 @@
+"""What a data set says of its optics, and what the user says where it is silent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge.errors import InputError, one_line
+from edge.optics import REFERENCE_WAVELENGTH_UM, Objective, Optics
+
+
+@dataclass(frozen=True)
+class Assumed:
+    """Values of the command line that stand in where the data does not say. None: not given."""
+
+    step_um: float = 1.0
+    """µm from plane to plane, for stacks that count planes."""
+    objective: str | None = None
+    """Such as ``20x0.40``."""
+    pixel_um: float | None = None
+    """Object-side size of a pixel in µm."""
+
+    def __post_init__(self) -> None:
+        self.parsed_objective()
+
+    def parsed_objective(self) -> Objective | None:
+        """The objective of the command line. Raises InputError where it cannot be read."""
+        try:
+            return None if self.objective is None else Objective.parse(self.objective)
+        except ValueError as error:
+            raise InputError(f"--objective: {one_line(error)}") from error
+
+    def optics(self, where: Path, about: Mapping[str, Any], *, else_: Optics | None = None) -> Optics:
+        """The optics of the data in ``where``: what ``about`` says, else the command line, else ``else_``.
+
+        Raises InputError where nothing says it, or ``about`` says nonsense.
+        """
+        text, pixel_um = about.get("objective"), about.get("pixel_um")
+        try:
+            objective = Objective.parse(text) if isinstance(text, str) else None
+        except ValueError:
+            objective = None  # "40x air", "not stated": free text that says nothing
+        objective = objective or self.parsed_objective() or (else_.objective if else_ else None)
+        pixel_um = pixel_um or self.pixel_um or (else_.pixel_um if else_ else None)
+        if objective is None or pixel_um is None:
+            raise InputError(
+                f"{where}: objective and pixel size are needed to label defocus, and about.json does not"
+                " state them: give --objective and --pixel-um"
+            )
+        wavelength_um = about.get("wavelength_um") or REFERENCE_WAVELENGTH_UM
+        try:
+            return Optics(objective, float(pixel_um), float(wavelength_um))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}: about.json or --pixel-um: {one_line(error)}") from error
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """``about.json`` of a folder, empty where there is none. Raises InputError where it is damaged."""
+    path = folder / "about.json"
+    if not path.exists():
+        return {}
+    try:
+        about = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read: {one_line(error)}") from error
+    if not isinstance(about, dict):
+        raise InputError(f'{path}: holds no object; {{"key": value, …}} is allowed')
+    return about

@@ -1,0 +1,79 @@
+"""What the desktop commands share: options about data and recipe, and bars while data is read."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from edge.errors import InputError
+from edge.progress import Bar
+from train import data as datasets
+from train.assumed import Assumed
+from train.recipe import LARGEST_SEED, MOST_EPOCHS, Recipe, parse_recipe
+
+DATA_HELP = "'synthetic', a folder in the layout of the Jiang 2018 data, or z-stacks (or folders of them)"
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """DATA, and what stands in where it does not say something."""
+    add = parser.add_argument
+    add("data", nargs="+", metavar="DATA", help=DATA_HELP)
+    add("--recipe", default="parfocal", help="a shipped recipe (parfocal, paper), or the path of a .toml")
+    add("--step-um", type=float, default=1.0, help="µm of a plane where a stack has plane numbers")
+    add("--objective", metavar="MxNA", help="where the data does not state it")
+    add("--pixel-um", type=float, metavar="U", help="object-side pixel, where the data does not state it")
+
+
+def add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which labels, and which side an image is on."""
+    add = parser.add_argument
+    add("--labels", choices=["jiang41", "um", "dof"], help="instead of the recipe's")
+    add("--seed", type=int, metavar="N", help="instead of the recipe's")
+    add("--split", type=Path, metavar="FILE", help="the split.json of another run, or one of your own")
+
+
+def assumed(args: argparse.Namespace) -> Assumed:
+    """The command line's stand-ins. Raises InputError for an objective that cannot be read."""
+    return Assumed(args.step_um, args.objective, args.pixel_um)
+
+
+@contextlib.contextmanager
+def bars() -> Iterator[Callable[[str, int], Callable[[], None]]]:
+    """A progress bar for each side, one after the other."""
+    with contextlib.ExitStack() as shown:
+
+        def begin(side: str, count: int) -> Callable[[], None]:
+            shown.close()
+            return shown.enter_context(Bar(f"{side} fields", count)).advance
+
+        yield begin
+
+
+def chosen_recipe(args: argparse.Namespace) -> Recipe:
+    """The recipe with what the command line says instead. Raises InputError."""
+    recipe = datasets.named_recipe(args.recipe)
+    given = vars(args)
+    seed, epochs = given.get("seed"), given.get("epochs")
+    if epochs is not None and not 1 <= epochs <= MOST_EPOCHS:
+        raise InputError(f"--epochs {epochs}: 1 to {MOST_EPOCHS} is allowed")
+    if seed is not None and not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"--seed {seed}: 0 to {LARGEST_SEED} is allowed")
+    values = recipe.model_dump(mode="json")
+    instead = {
+        ("data", "seed"): seed,
+        ("fit", "epochs"): epochs,
+        ("network", "base"): given.get("network"),
+        ("network", "tile_px"): given.get("size"),
+        ("network", "labels"): given.get("labels"),
+    }
+    for (section, key), value in instead.items():
+        if value is not None:
+            values[section][key] = value
+    if given.get("network") not in (None, recipe.network.base):
+        values["network"]["cut"] = None  # a block of another network
+    if recipe.fit.flips is None:
+        varied = datasets.is_synthetic(args.data) and recipe.data.optics == "random"
+        values["fit"]["flips"] = varied
+    return parse_recipe(values, source="command line")
