@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PURE_CORE := edge/autofocus.py,edge/belief.py,edge/optics.py,edge/sharpness.py,edge/sweep.py,edge/tiles.py,firmware_iface/profile.py
 
-.PHONY: help demo test lint format coverage figures vm-tools vm-figures clean
+.PHONY: help demo test lint format coverage figures study halves vm-tools vm-figures clean
 
 help:
 	@echo "make demo      bring a simulated specimen into focus and draw the run into demo.png (no TensorFlow)"
@@ -15,6 +15,8 @@ help:
 	@echo "make format    put the style right"
 	@echo "make coverage  branch coverage of the pure core, at least 95 %"
 	@echo "make figures   what the shipped model and the loop reach (minutes; uses ../shared/data)"
+	@echo "make study     the paper's recipe and ours, and three networks, on simulated data in the Jiang layout (an hour)"
+	@echo "make halves    train on the left half of a real stack, judge on its right half (uses ../shared/data)"
 	@echo "make vm-tools    install what the tests marked vm need (root; without it they are skipped)"
 	@echo "make vm-figures  what the GPIO drivers reach on kernel lines in a virtual machine (minutes)"
 	@echo "make clean     remove the environment and everything built"
@@ -45,6 +47,39 @@ figures: $(VENV)/.for-test
 	$(BIN)/python -m train.closed_loop simulated --optics fixed
 	$(BIN)/python -m train.closed_loop simulated --optics random --empty-runs 0
 	$(BIN)/python -m train.closed_loop stacks ../shared/data/zstacks
+
+# The study of docs/training.md, into runs/study. WEIGHTS: ImageNet weights of MobileNetV2, a file or "imagenet".
+WEIGHTS ?= ../shared/weights/mobilenetv2_1.00_imagenet_no_top.npz
+STUDY := runs/study
+TRAIN_STUDY := $(BIN)/parfocal train $(STUDY)/data --labels jiang41
+
+study: $(VENV)/.for-test
+	rm -rf $(STUDY)
+	mkdir -p $(STUDY)
+	$(BIN)/parfocal simulate $(STUDY)/data --layout jiang --slides 24 --locations 2 --size 448 --seed 1
+	$(TRAIN_STUDY) --out $(STUDY)/parfocal --recipe parfocal --weights $(WEIGHTS) --size 160 --epochs 8
+	$(TRAIN_STUDY) --out $(STUDY)/paper --recipe paper --weights $(WEIGHTS) --epochs 8 --split $(STUDY)/parfocal/split.json
+	$(BIN)/parfocal compare $(STUDY)/parfocal $(STUDY)/paper --out $(STUDY)/recipes
+	for network in mobilenetv2 resnet50 vgg16; do \
+		$(TRAIN_STUDY) --out $(STUDY)/$$network --network $$network --weights scratch --size 64 --epochs 3 \
+			--split train/studies/few_slides.json || exit; \
+	done
+	$(BIN)/parfocal compare $(STUDY)/mobilenetv2 $(STUDY)/resnet50 $(STUDY)/vgg16 --out $(STUDY)/networks
+
+# Each part is labelled by its own sharpest plane, since the field is tilted; a strip of the left half chooses the epoch.
+HALVES := runs/halves
+BLOOD := ../shared/data/zstacks/blood_0152
+ASSUMED := --objective 100x1.25oil --pixel-um 0.08
+
+halves: $(VENV)/.for-test
+	rm -rf $(HALVES)
+	mkdir -p $(HALVES)
+	$(BIN)/parfocal import-stack $(BLOOD) $(HALVES)/left --crop 0,0,640,1200 --focus measure
+	$(BIN)/parfocal import-stack $(BLOOD) $(HALVES)/strip --crop 672,0,288,1200 --focus measure
+	$(BIN)/parfocal import-stack $(BLOOD) $(HALVES)/right --crop 992,0,928,1200 --focus measure
+	$(BIN)/parfocal train $(HALVES)/left $(HALVES)/strip $(HALVES)/right --out $(HALVES)/run \
+		--recipe train/studies/halves.toml --split train/studies/halves.json $(ASSUMED) --weights $(WEIGHTS)
+	$(BIN)/parfocal report $(HALVES)/run
 
 # The virtual machine of tests/vm: what builds its image, and what runs it.
 VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs

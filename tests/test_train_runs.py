@@ -21,6 +21,10 @@ import tiny
 from oracle import Parfocal
 
 from edge.simulator.jiang import Plan, write_jiang
+from train import data as datasets
+from train.assumed import Assumed
+from train.pool import Pool
+from train.recipe import load_recipe
 from train.run_folder import read_log, read_run
 
 pytestmark = [
@@ -111,6 +115,24 @@ class TestWhole:
         look = model.look(tiny.frame(1, 448), optics, most_tiles=9)
         assert look.tiles == 4, "448 pixels hold two published tiles in each direction"
         np.testing.assert_allclose(look.bin_centres_dof[-1], 12.19625 / optics.dof_um)
+
+    def test_its_data_may_be_prepared_by_a_dask_scheduler(self, data: Path, tmp_path: Path) -> None:
+        """In a process of its own: Dask leaves threads behind. The tiles are those made here."""
+        program = (
+            "import sys\n"
+            "from distributed import LocalCluster\n"
+            "from edge.cli import main\n"
+            "if __name__ == '__main__':\n"
+            "    with LocalCluster(n_workers=1, processes=False, dashboard_address=':0') as cluster:\n"
+            "        sys.exit(main([*sys.argv[1:], '--scheduler', cluster.scheduler_address]))\n"
+        )
+        out, recipe = tmp_path / "run", _recipe(tmp_path)
+        words = [sys.executable, "-c", program, *_words(data, out, recipe)]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        planned = datasets.plan([str(data)], load_recipe(recipe), assumed=Assumed())
+        here = datasets.prepare(planned, load_recipe(recipe), Pool()).sides["test"]
+        np.testing.assert_array_equal(read_run(out).test.pixels, here.pixels)
 
 
 class TestRefused:

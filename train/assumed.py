@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,17 +54,3 @@ class Assumed:
             return Optics(objective, float(pixel_um), float(wavelength_um))
         except (TypeError, ValueError) as error:
             raise InputError(f"{where}: about.json or --pixel-um: {one_line(error)}") from error
-
-
-def read_about(folder: Path) -> dict[str, Any]:
-    """``about.json`` of a folder, empty where there is none. Raises InputError where it is damaged."""
-    path = folder / "about.json"
-    if not path.exists():
-        return {}
-    try:
-        about = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read: {one_line(error)}") from error
-    if not isinstance(about, dict):
-        raise InputError(f'{path}: holds no object; {{"key": value, …}} is allowed')
-    return about

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from edge.errors import InputError, one_line
 from edge.optics import Objective, Optics
-from train.assumed import Assumed, read_about
+from edge.zstack import read_about
+from train.assumed import Assumed
 from train.shots import Shot
 
 INNER = "incoherent_RGBchannels"
