@@ -61,7 +61,7 @@ study: $(VENV)/.for-test
 	$(TRAIN_STUDY) --out $(STUDY)/paper --recipe paper --weights $(WEIGHTS) --epochs 8 --split $(STUDY)/parfocal/split.json
 	$(BIN)/parfocal compare $(STUDY)/parfocal $(STUDY)/paper --out $(STUDY)/recipes
 	for network in mobilenetv2 resnet50 vgg16; do \
-		$(TRAIN_STUDY) --out $(STUDY)/$$network --network $$network --weights scratch --size 64 --epochs 3 \
+		$(TRAIN_STUDY) --out $(STUDY)/$$network --network $$network --weights scratch --size 48 --epochs 3 \
 			--split train/studies/few_slides.json || exit; \
 	done
 	$(BIN)/parfocal compare $(STUDY)/mobilenetv2 $(STUDY)/resnet50 $(STUDY)/vgg16 --out $(STUDY)/networks

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.errors import InputError
+from edge.model import quiet_stderr
+
 
 def to_tflite(model: Any, calibration: NDArray[np.int8] | None) -> bytes:
     """The flatbuffer of ``model`` for one tile, in int8, or in float32 where ``calibration`` is None.
@@ -18,8 +21,14 @@ def to_tflite(model: Any, calibration: NDArray[np.int8] | None) -> bytes:
     ``calibration``: ``(N, S, S, 3)`` int8 tiles, 127 is 1.0, whose activations set the scales. Takes a
     minute.
     """
+    import keras
     import tensorflow as tf
     from absl import logging
+
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            f"KERAS_BACKEND={keras.backend.backend()}: int8 files are made by TensorFlow alone: unset it"
+        )
 
     logging.set_verbosity(logging.ERROR)  # it would recommend another way, see below
 
@@ -52,6 +61,7 @@ def _representative(calibration: NDArray[np.int8]) -> Iterator[list[NDArray[np.f
 def _quiet() -> Iterator[None]:
     """The converter talks on stdout and stderr, and misses statistics that the calibration will give it."""
     with (
+        quiet_stderr(),
         contextlib.redirect_stdout(io.StringIO()),
         contextlib.redirect_stderr(io.StringIO()),
         warnings.catch_warnings(),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import ModelError, one_line
-from edge.model import RUNTIMES, available_runtimes, log_softmax
+from edge.model import RUNTIMES, available_runtimes, log_softmax, quiet_stderr
 from train.evaluate import estimate
 from train.labels import Bins
 
@@ -48,10 +48,10 @@ def _interpreter(flatbuffer: bytes) -> Any:
     if not found:
         raise ModelError("no TFLite runtime here: pip install ai-edge-litert")
     try:
-        interpreter = getattr(importlib.import_module(found[0]), dict(RUNTIMES)[found[0]])(
-            model_content=flatbuffer
-        )
-        interpreter.allocate_tensors()
+        make = getattr(importlib.import_module(found[0]), dict(RUNTIMES)[found[0]])
+        with quiet_stderr():
+            interpreter = make(model_content=flatbuffer)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise ModelError(f"converted model: {found[0]} cannot run it: {one_line(error)}") from error
     return interpreter

@@ -43,7 +43,7 @@ COMMANDS = {
     "import-stack": ("train.import_stack", "make a z-stack folder of a TIFF or a folder of images (desktop)"),
     "train": ("train.train_command", "train a network (desktop)"),
     "convert": ("convert.commands", "quantize a trained network into a model file (desktop)"),
-    "evaluate": ("train.commands", "measure a model on held-out data (desktop)"),
+    "evaluate": ("train.commands", "measure a model file on images (desktop)"),
     "report": ("train.report", "judge a trained network on held-out data, as a page (desktop)"),
     "compare": ("convert.compare", "compare trained networks side by side (desktop)"),
 }

@@ -64,7 +64,7 @@ class Model:
         self.card, self.name = card, name
         self.runtime, make = _runtime(runtime)
         try:
-            with _quiet():
+            with quiet_stderr():
                 self._interpreter = make(model_content=flatbuffer, num_threads=threads)
                 self._interpreter.allocate_tensors()
             self._input = self._interpreter.get_input_details()[0]
@@ -162,7 +162,7 @@ def available_runtimes() -> list[str]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """Keep the runtime's greeting, which its C++ side writes, off stderr; its errors come as exceptions."""
     try:
         kept = os.dup(2)

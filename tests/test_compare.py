@@ -216,7 +216,7 @@ class TestCommand:
         [
             (
                 lambda run: (run / "run.json").unlink(),
-                "run.json: cannot be read; did the training run finish?",
+                "run.json: cannot be read: no such file",
             ),
             (lambda run: (run / "model.keras").unlink(), "no model.keras in it"),
             (lambda run: (run / "split.json").write_text("{"), "split.json: cannot be read"),

@@ -80,10 +80,14 @@ class TestStacks:
         data = _all(folder, objective="10x0.25", pixel_um=0.5)
         np.testing.assert_allclose(data.dof_in("um"), 0.55 / 0.25**2)
         found = datasets.read_collection([str(folder)], Assumed(objective="10x0.25", pixel_um=0.5))
-        assert any("taken as 10x0.25, 0.5 µm a pixel" in note for note in found.notes)
+        assert any("taken as 10x0.25 and 0.5 µm a pixel" in note for note in found.notes)
 
-    def test_what_is_stated_goes_before_what_is_assumed(self, stacks: Path) -> None:
-        np.testing.assert_allclose(_all(stacks / "s0", objective="10x0.25").dof_in("um"), DOF_UM)
+    def test_the_command_line_goes_before_what_is_stated_and_it_is_said(self, stacks: Path) -> None:
+        assumed = Assumed(objective="10x0.25")
+        found = datasets.read_collection([str(stacks / "s0")], assumed)
+        assert {shot.optics.dof_um for shot in found.shots} == {0.55 / 0.25**2}
+        assert {shot.optics.pixel_um for shot in found.shots} == {tiny.LABELLED["pixel_um"]}
+        assert found.notes == [f"{stacks / 's0'}: taken as 10x0.25, as the command line says"]
 
     def test_a_focus_that_is_not_stated_is_measured_and_it_is_said(self, tmp_path: Path) -> None:
         folder = tiny.write_blurred_stack(tmp_path / "s", peak=3)

@@ -162,11 +162,18 @@ class TestSummary:
             "test",
             "test_same",
             "test_diff",
-            "nothing",
+            "no",
         ]
         assert "2 fields, 12 images" in out, "s1, the slide with two locations"
-        assert "nothing to train 39 of 41 classes" in lines[-1]
+        assert "no image for 39 of 41 classes" in lines[-1]
         assert cv2.imread(str(tmp_path / "p.png")).shape[1] > 600
+
+    def test_too_few_fields_are_described_all_the_same(self, parfocal: Parfocal, tmp_path: Path) -> None:
+        tiny.write_stack(tmp_path / "s", tiny.LABELLED)
+        code, out, err = parfocal("data", tmp_path / "s")
+        assert (code, err) == (0, "")
+        assert out.splitlines()[0].startswith("too few fields of view to split")
+        assert "1 fields, 3 images" in out
 
     def test_as_json(self, parfocal: Parfocal, data: Path) -> None:
         code, out, _ = parfocal("data", data, "--labels", "jiang41", "--json")

@@ -302,7 +302,7 @@ class TestCommand:
         [
             (
                 lambda run: (run / "run.json").unlink(),
-                "run.json: cannot be read; did the training run finish?",
+                "run.json: cannot be read: no such file",
             ),
             (lambda run: (run / "model.keras").unlink(), "no model.keras in it"),
             (lambda run: (run / "model.keras").write_bytes(b"PK"), "model.keras: not a readable Keras model"),

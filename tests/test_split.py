@@ -71,8 +71,17 @@ class TestDivide:
         shots, _ = stack_shots([tmp_path], Assumed())
         line = tiny.input_error(lambda: divide(shots, 1))
         assert line is not None
-        assert "holds the same images as" in line
+        assert "is the same image as" in line
         assert "on both sides of the split" in line
+
+    def test_one_copied_image_is_found_out(self, tmp_path: Path) -> None:
+        _stacks(tmp_path, 3)
+        for k in (1, 2):
+            (tmp_path / f"s{k}" / "p0.png").write_bytes((tmp_path / "s0" / "p0.png").read_bytes())
+        shots, _ = stack_shots([tmp_path], Assumed())
+        line = tiny.input_error(lambda: divide(shots, 1))
+        assert line is not None
+        assert "p0.png is the same image as" in line
 
 
 class TestFile:

@@ -70,6 +70,10 @@ class TestTrain:
             (("--split", "x.json"), "--split has no meaning for synthetic data"),
             (("--recipe", "none.toml"), "none.toml: recipe cannot be read: no such file"),
             (("--recipe", "none"), "recipe 'none': allowed are "),
+            (
+                ("--weights", "none.npz"),
+                "none.npz: no such weights file; imagenet, scratch or a file",
+            ),
         ],
     )
     def test_an_option_that_is_wrong(
@@ -122,7 +126,8 @@ class TestConvert:
         run = tmp_path / "run"
         run.mkdir()
         err = _refused(parfocal, "convert", run, "--out", out)
-        assert f"{run / 'run.json'}: cannot be read; did the training run finish?" in err
+        assert f"{run / 'run.json'}: cannot be read: no such file" in err
+        assert "did the training run finish?" in err
         assert not out.exists()
 
     def test_an_output_without_a_folder_or_that_is_one(self, parfocal: Parfocal, tmp_path: Path) -> None:
@@ -134,7 +139,7 @@ class TestConvert:
     @pytest.mark.parametrize(
         ("name", "content", "said"),
         [
-            ("run.json", b"{", "cannot be read; did the training run finish?"),
+            ("run.json", b"{", "cannot be read: "),
             ("run.json", b"[" * 100_000, "cannot be read"),
             ("run.json", b"[]", "not an object"),
             ("run.json", b"{}", "sources: Field required"),

@@ -196,6 +196,23 @@ class TestRefused:
         line = self._refused(parfocal, *_words(data, out, recipe))
         assert "exists and is not an empty folder; nothing was overwritten" in line
 
+    @pytest.mark.parametrize(
+        ("backend", "said"),
+        [
+            ("jax", "KERAS_BACKEND=jax: jax is not installed here"),
+            ("abacus", "KERAS_BACKEND=abacus: tensorflow, jax or torch is allowed"),
+        ],
+    )
+    def test_a_keras_backend_that_is_not_there(
+        self, data: Path, tmp_path: Path, backend: str, said: str
+    ) -> None:
+        if backend == "jax" and find_spec("jax") is not None:
+            pytest.skip("jax is installed here")
+        words = _words(data, tmp_path / "run", _recipe(tmp_path))
+        environment = _environment(KERAS_BACKEND=backend)
+        done = subprocess.run(_command(*words), capture_output=True, text=True, env=environment)
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (2, f"parfocal: {said}")
+
     def test_no_scheduler_answers(self, parfocal: Parfocal, data: Path, tmp_path: Path) -> None:
         """In a process of its own: Dask leaves threads behind."""
         words = _words(data, tmp_path / "run", _recipe(tmp_path), "--scheduler", "nonsense://x")

@@ -1,4 +1,4 @@
-"""What a data set says of its optics, and what the user says where it is silent."""
+"""What a data set says of its optics, and what the user says instead."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from edge.optics import REFERENCE_WAVELENGTH_UM, Objective, Optics
 
 @dataclass(frozen=True)
 class Assumed:
-    """Values of the command line that stand in where the data does not say. None: not given."""
+    """Values of the command line, which go before what the data says. None: not given."""
 
     step_um: float = 1.0
     """µm from plane to plane, for stacks that count planes."""
@@ -32,8 +32,17 @@ class Assumed:
         except ValueError as error:
             raise InputError(f"--objective: {one_line(error)}") from error
 
+    def note(self, where: Path, optics: Optics) -> list[str]:
+        """What the command line decided of ``optics``, as a sentence; none where it said nothing."""
+        given = []
+        if self.objective is not None:
+            given.append(str(optics.objective))
+        if self.pixel_um is not None:
+            given.append(f"{optics.pixel_um:g} µm a pixel")
+        return [f"{where}: taken as {' and '.join(given)}, as the command line says"] if given else []
+
     def optics(self, where: Path, about: Mapping[str, Any], *, else_: Optics | None = None) -> Optics:
-        """The optics of the data in ``where``: what ``about`` says, else the command line, else ``else_``.
+        """The optics of the data in ``where``: the command line, else what ``about`` says, else ``else_``.
 
         Raises InputError where nothing says it, or ``about`` says nonsense.
         """
@@ -42,8 +51,8 @@ class Assumed:
             objective = Objective.parse(text) if isinstance(text, str) else None
         except ValueError:
             objective = None  # "40x air", "not stated": free text that says nothing
-        objective = objective or self.parsed_objective() or (else_.objective if else_ else None)
-        pixel_um = pixel_um or self.pixel_um or (else_.pixel_um if else_ else None)
+        objective = self.parsed_objective() or objective or (else_.objective if else_ else None)
+        pixel_um = self.pixel_um or pixel_um or (else_.pixel_um if else_ else None)
         if objective is None or pixel_um is None:
             raise InputError(
                 f"{where}: objective and pixel size are needed to label defocus, and about.json does not"

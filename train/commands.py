@@ -29,6 +29,8 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
         add("model", metavar="MODEL", help="a .tflite with its card, or 'default'")
         options.add_data_arguments(parser)
         runtimes = [module for module, _ in models.RUNTIMES]
+        text = "judge the test side of this split (RUN/split.json) alone, and not every image of DATA"
+        add("--split", type=Path, metavar="FILE", help=text)
         add("--runtime", choices=runtimes, help="TFLite runtime; default the best here")
         add("--scheduler", metavar="ADDRESS", help="a Dask scheduler to prepare the data on; default: here")
     add("--json", action="store_true")
@@ -46,23 +48,31 @@ def _data(args: argparse.Namespace) -> int:
         raise InputError("synthetic data is made when it is trained on: RUN/data.json of a run describes it")
     found = datasets.read_collection(args.data, options.assumed(args))
     bins = bins_of(recipe.network)
-    division, groups = datasets.divided(found, recipe.data.seed, args.split)
+    fields = {shot.field for shot in found.shots}
+    few = args.split is None and 0 < len(fields) < 3
+    division = None
+    groups = {"all": found.shots} if few else {}
+    if not few:
+        division, groups = datasets.divided(found, recipe.data.seed, args.split)
     sides = {side: data_summary.of_shots(shots, bins) for side, shots in groups.items()}
     if args.plot is not None:
         atomic_write_bytes(args.plot, data_summary.draw(sides, bins))
     if args.json:
         out = {name: side.as_dict() for name, side in sides.items()}
-        print(json.dumps({"split": division.as_dict(), **out}, indent=1))
+        print(json.dumps({"split": None if division is None else division.as_dict(), **out}, indent=1))
         return 0
     for text in found.notes:
         console.note(text)
-    print(f"split by {division.by}: ", end="")
-    print("; ".join(f"{side} {', '.join(names)}" for side, names in division.groups.items()))
+    if division is None:
+        print("too few fields of view to split: training, validation and test need one each")
+    else:
+        print(f"split by {division.by}: ", end="")
+        print("; ".join(f"{side} {', '.join(names)}" for side, names in division.groups.items()))
     for line in data_summary.lines(sides, bins):
         print(line)
-    empty = data_summary.empty_classes(sides["train"], bins)
+    empty = data_summary.empty_classes(next(iter(sides.values())), bins)
     if empty:
-        print(f"nothing to train {empty}")
+        print(f"no image for {empty}")
     return 0
 
 
@@ -74,7 +84,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     recipe = recipe.model_copy(update={"network": network})
     with pool.opened(args.scheduler) as processes, options.bars() as progress:
         data = datasets.held_out(
-            args.data, recipe, processes, assumed=options.assumed(args), progress=progress
+            args.data,
+            recipe,
+            processes,
+            assumed=options.assumed(args),
+            split_file=args.split,
+            progress=progress,
         )
     out = report(model, data)
     if args.json:

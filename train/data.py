@@ -175,15 +175,18 @@ def held_out(
     pool: Pool,
     *,
     assumed: Assumed,
+    split_file: Path | None = None,
     progress: Progress | None = None,
 ) -> TileData:
-    """The test side of synthetic data, or every image of other sources, without a split."""
+    """The test side of synthetic data or of ``split_file``, or every image of other sources."""
     if is_synthetic(sources):
         synthetic.check_photographs(recipe.data)
         return _fields(recipe, "test", pool, _dof_um(assumed), progress)
-    return _tiles(
-        read_collection(sources, assumed).every(), recipe.network, pool, False, [], "test", progress
-    )
+    if split_file is None:
+        shots = read_collection(sources, assumed).every()
+    else:
+        shots = plan(sources, recipe, assumed=assumed, split_file=split_file).shots["test"]
+    return _tiles(shots, recipe.network, pool, False, [], "test", progress)
 
 
 def _fields(

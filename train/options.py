@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from edge.errors import InputError
+from edge.errors import InputError, one_line
 from edge.progress import Bar
 from train import data as datasets
 from train.assumed import Assumed
@@ -32,6 +33,22 @@ def add_split_arguments(parser: argparse.ArgumentParser) -> None:
     add("--labels", choices=["jiang41", "um", "dof"], help="instead of the recipe's")
     add("--seed", type=int, metavar="N", help="instead of the recipe's")
     add("--split", type=Path, metavar="FILE", help="the split.json of another run, or one of your own")
+
+
+def require_keras() -> None:
+    """Import Keras and the backend that the environment names. Raises InputError where that is not there.
+
+    A missing TensorFlow or Keras stays an ImportError, which `edge.cli` explains.
+    """
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    try:
+        import keras  # noqa: F401
+    except ImportError as error:
+        if backend == "tensorflow" or error.name == "keras":
+            raise
+        raise InputError(f"KERAS_BACKEND={backend}: {error.name} is not installed here") from error
+    except ValueError as error:
+        raise InputError(f"KERAS_BACKEND={one_line(backend)}: tensorflow, jax or torch is allowed") from error
 
 
 def assumed(args: argparse.Namespace) -> Assumed:

@@ -103,14 +103,17 @@ def read_run(folder: Path) -> Run:
     return Run(folder, recipe, record, calibration, val, tests, _groups(folder), read_log(folder))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of a run folder. Raises InputError where there is none."""
+def read_json(path: Path, *, otherwise: str = _UNFINISHED) -> dict[str, Any]:
+    """The object in a JSON file. Raises InputError where there is none; ``otherwise`` ends its line."""
     try:
         value = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read; {_UNFINISHED}") from error
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise InputError(f"{path}: cannot be read: {why}; {otherwise}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: cannot be read: {one_line(error)}; {otherwise}") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path}: not an object; {_UNFINISHED}")
+        raise InputError(f"{path}: not an object; {otherwise}")
     return value
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError, one_line
+from train import options
 from train.labels import bins_of
 from train.recipe import Network
 from train.tile_data import TileData, floats
@@ -42,6 +43,7 @@ def load(folder: Path, recipe: Network) -> Any:
     path = folder / _FILE
     if not path.is_file():
         raise InputError(f"{folder}: no {_FILE} in it; is it a folder that `parfocal train` wrote?")
+    options.require_keras()
     import keras
 
     try:

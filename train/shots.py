@@ -94,21 +94,12 @@ def pixels_per_resolution(shots: Sequence[Shot], network: Network) -> float:
     return every[len(every) // 2]
 
 
-def digest(shots: Iterable[Shot]) -> str:
-    """SHA-256 over the bytes and labels of some shots, whatever their folder is called.
-
-    Raises InputError for a file that cannot be read.
-    """
-    every = sorted(_line(shot) for shot in shots)
-    return hashlib.sha256("\n".join(every).encode()).hexdigest()
-
-
-def _line(shot: Shot) -> str:
+def content(shot: Shot) -> str:
+    """SHA-256 of an image's bytes. Raises InputError for a file that cannot be read."""
     try:
-        content = hashlib.sha256(shot.file.read_bytes()).hexdigest()
+        return hashlib.sha256(shot.file.read_bytes()).hexdigest()
     except OSError as error:
         raise InputError(f"{shot.file}: cannot be read: {(error.strerror or str(error)).lower()}") from error
-    return f"{content} {shot.defocus_um!r}"
 
 
 def named_bad(parts: Iterator[FieldTiles], into: list[str]) -> Iterator[FieldTiles]:

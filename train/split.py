@@ -8,6 +8,7 @@ split; there a list of names without hashes will do.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 
 from edge.errors import InputError, one_line
 from train.run_folder import read_json
-from train.shots import Shot, digest
+from train.shots import Shot, content
 
 SIDES = ("train", "val", "test")
 _SHARES = {"val": 0.2, "test": 0.2}
@@ -65,7 +66,7 @@ def read_split(path: Path, shots: Sequence[Shot]) -> Division:
     Raises InputError for a file of another form, a group on two sides or on none that the data has, an empty
     side, and for a group whose content is no longer what the hash says.
     """
-    value = read_json(path)
+    value = read_json(path, otherwise="a split file is allowed: see docs/training.md")
     by, seed, groups = value.get("by"), value.get("seed", 0), value.get("groups")
     if by not in ("slide", "field") or not isinstance(groups, dict) or sorted(groups) != sorted(SIDES):
         raise InputError(f'{path}: {{"by": "slide" or "field", "groups": {{train, val, test}}}} is allowed')
@@ -92,13 +93,13 @@ def _checked(
     names: dict[str, list[str]],
     path: Path | None = None,
 ) -> Division:
-    """The split with hashes. Raises InputError where a group, or its content, is on two sides."""
+    """The split with hashes. Raises InputError where a group, or an image, is on two sides."""
     where = "" if path is None else f"{path}: "
     members: dict[str, list[Shot]] = {}
     for shot in shots:
         members.setdefault(getattr(shot, by), []).append(shot)
     side_of: dict[str, str] = {}
-    content: dict[str, tuple[str, str]] = {}
+    seen: dict[str, tuple[Shot, str]] = {}
     groups: dict[str, dict[str, str]] = {side: {} for side in SIDES}
     for side in SIDES:
         if not names[side]:
@@ -106,20 +107,23 @@ def _checked(
         for name in names[side]:
             shown = one_line(name, limit=80)
             if side_of.setdefault(name, side) != side:
-                raise InputError(
-                    f"{where}{by} {shown} is on both sides of the split: {side_of[name]} and {side}"
-                )
+                sides = f"{side_of[name]} and {side}"
+                raise InputError(f"{where}{by} {shown} is on both sides of the split: {sides}")
             if name not in members:
-                raise InputError(
-                    f"{where}{by} {shown} is not in the data; it has {', '.join(sorted(members))}"
-                )
-            hashed = groups[side][name] = digest(members[name])
-            other, other_side = content.setdefault(hashed, (name, side))
-            if other_side != side:
-                raise InputError(
-                    f"{where}{by} {shown} holds the same images as {other}: they would be on both sides of"
-                    f" the split, {other_side} and {side}"
-                )
+                known = ", ".join(sorted(members))
+                raise InputError(f"{where}{by} {shown} is not in the data; it has {known}")
+            lines = []
+            for shot in members[name]:
+                found = content(shot)
+                other, other_side = seen.setdefault(found, (shot, side))
+                if other_side != side:
+                    both = f"{by} {shown} and {getattr(other, by)}"
+                    raise InputError(
+                        f"{where}{shot.file} is the same image as {other.file}: {both} would have it on both"
+                        f" sides of the split, {other_side} and {side}"
+                    )
+                lines.append(f"{found} {shot.defocus_um!r}")
+            groups[side][name] = hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
     return Division(by, seed, groups)
 
 

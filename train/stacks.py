@@ -48,11 +48,7 @@ def stack_shots(sources: Iterable[Path], assumed: Assumed) -> tuple[list[Shot], 
             focus_um = measured_focus(stack).z_um
             notes.append(f"{found[path]}: about.json states no focus_z; measured: {focus_um:.3g} µm")
         optics = assumed.optics(found[path], stack.about)
-        if not (stack.objective and stack.pixel_um):
-            notes.append(
-                f"{found[path]}: taken as {optics.objective}, {optics.pixel_um:g} µm a pixel, as the command"
-                " line says"
-            )
+        notes += assumed.note(found[path], optics)
         notes += [text for text in stack.assumptions if "plane numbers" in text]
         field = names[path]
         slide, kind = (str(stack.about.get(key) or field) for key in ("slide", "specimen"))

@@ -57,7 +57,10 @@ def run(name: str, args: argparse.Namespace) -> int:
     planned = datasets.plan(args.data, recipe, assumed=options.assumed(args), split_file=args.split)
     for text in planned.notes:
         console.note(text)
+    if args.weights not in ("imagenet", "scratch") and not Path(args.weights).is_file():
+        raise InputError(f"{args.weights}: no such weights file; imagenet, scratch or a file is allowed")
     # Keras, on TensorFlow or another: only now, when everything else was right.
+    options.require_keras()
     from train import fit, network
     from train.checkpoint import identity
 
