@@ -60,9 +60,10 @@ study: $(VENV)/.for-test
 	$(TRAIN_STUDY) --out $(STUDY)/parfocal --recipe parfocal --weights $(WEIGHTS) --size 160 --epochs 8
 	$(TRAIN_STUDY) --out $(STUDY)/paper --recipe paper --weights $(WEIGHTS) --epochs 8 --split $(STUDY)/parfocal/split.json
 	$(BIN)/parfocal compare $(STUDY)/parfocal $(STUDY)/paper --out $(STUDY)/recipes
+	$(BIN)/parfocal simulate $(STUDY)/small --layout jiang --slides 4 --locations 1 --size 256 --seed 3
 	for network in mobilenetv2 resnet50 vgg16; do \
-		$(TRAIN_STUDY) --out $(STUDY)/$$network --network $$network --weights scratch --size 48 --epochs 3 \
-			--split train/studies/few_slides.json || exit; \
+		$(BIN)/parfocal train $(STUDY)/small --labels jiang41 --out $(STUDY)/$$network --network $$network \
+			--weights scratch --size 48 --epochs 3 || exit; \
 	done
 	$(BIN)/parfocal compare $(STUDY)/mobilenetv2 $(STUDY)/resnet50 $(STUDY)/vgg16 --out $(STUDY)/networks
 
