@@ -62,8 +62,8 @@ study: $(VENV)/.for-test
 	$(BIN)/parfocal compare $(STUDY)/parfocal $(STUDY)/paper --out $(STUDY)/recipes
 	$(BIN)/parfocal simulate $(STUDY)/small --layout jiang --slides 4 --locations 1 --size 256 --seed 3
 	for network in mobilenetv2 resnet50 vgg16; do \
-		$(BIN)/parfocal train $(STUDY)/small --labels jiang41 --out $(STUDY)/$$network --network $$network \
-			--weights scratch --size 48 --epochs 3 || exit; \
+		$(BIN)/parfocal train $(STUDY)/small --recipe train/studies/networks.toml --out $(STUDY)/$$network --network $$network \
+			--weights scratch || exit; \
 	done
 	$(BIN)/parfocal compare $(STUDY)/mobilenetv2 $(STUDY)/resnet50 $(STUDY)/vgg16 --out $(STUDY)/networks
 
