@@ -148,8 +148,8 @@ class TestFlatField:
     ) -> None:
         rng = np.random.default_rng(0)
         start = min(settings.low + share * (settings.high - settings.low), settings.high)
-        # Within a tolerance as wide as the range, or as the place where a belief that knows nothing has half of
-        # itself (it begins near), everything may be called in focus.
+        # Within a tolerance as wide as the range, or as where a belief that knows nothing has half of itself
+        # (it begins near), everything may be called in focus.
         assume(settings.high - settings.low > 8 * settings.tolerance)
         assume(settings.confidence > 0.5 or settings.tolerance <= 1)
         for network in (blank, unsure):
