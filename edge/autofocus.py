@@ -33,6 +33,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from edge.belief import Belief, Reading
 from edge.dialogue import (
     Arrived,
@@ -67,6 +69,8 @@ REFRACTION_DOF = 4.0
 PROBE_DOF = 8.0
 #: The first window of a sweep about its start.
 WINDOW_DOF = 12.0
+#: A log-likelihood that spans less than this over all bins prefers none of them.
+_SAYS_NOTHING = 1e-6
 #: A bracket reaches this many tolerances to either side, in steps of a third of one.
 BRACKET_REACH, BRACKET_STEP = 1.5, 0.5
 
@@ -86,6 +90,7 @@ class Autofocus:
         self.belief = Belief(self.settings.low, self.settings.high, self.settings.gains)
         self._seen: list[tuple[float, float]] = []
         self._informative: list[float] = []
+        self._told = False
         self._probes: list[float] = []
         self._start = self._position = 0.0
         self._sweep: Sweep | None = None
@@ -133,9 +138,11 @@ class Autofocus:
         if event.log_likelihood is None:
             return self._blank()
         self._informative.append(event.position)
+        self._told |= float(np.ptp(event.log_likelihood)) > _SAYS_NOTHING
         self.surprise = self.belief.see(event.position, event.log_likelihood, event.bin_centres)
         self.reading = self._read()
-        sure = self.reading.within >= self.settings.confidence and self._distinct()
+        # What no look has told anything is the prior; with a wide tolerance that, too, may hold enough.
+        sure = self._told and self.reading.within >= self.settings.confidence and self._distinct()
         last = self.looks >= self.settings.max_looks
         if sure and (last or self._central(self.reading)):
             return self._settle(event.sharpness)
