@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ from firmware_iface.clock import VirtualClock
 settings.register_profile("same", deadline=None, derandomize=True, max_examples=100)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and every program they start, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _PATIENCE_S = 1.0
 

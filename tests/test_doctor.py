@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +66,6 @@ class TestGuard:
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / "pid").read_text("ascii")), 0)
 
-    @pytest.fixture
-    def heard(self) -> Iterator[None]:
-        """Ctrl-C raises, also where these tests run in the background of a shell, which ignores it."""
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        yield
-        signal.signal(signal.SIGINT, before)
-
-    @pytest.mark.usefixtures("heard")
     def test_an_interrupt_ends_the_check_too(self, tmp_path: Path) -> None:
         def hang() -> Finding:
             (tmp_path / "pid").write_text(str(os.getpid()), encoding="ascii")

@@ -4,6 +4,7 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -322,7 +323,9 @@ class TestNothingIsLeftBehind:
             os.killpg(running.pid, signal.SIGINT)
             _, err = running.communicate(timeout=60)
         finally:
-            running.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.pid, signal.SIGKILL)
+            running.communicate()
         assert running.returncode == 130
         assert err == "parfocal: interrupted\n"
         assert list(tmp_path.iterdir()) == []
