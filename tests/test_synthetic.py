@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import tiny
 from edge.errors import InputError
 from edge.files import encode_png
 from edge.simulator import specimens
+from train import recipe as recipes
 from train import synthetic
 from train.pool import opened
 from train.recipe import Data
@@ -120,8 +122,41 @@ class TestHeldOut:
     def test_photographs_are_split_by_file(self, sharp: Path) -> None:
         data = Data(sharp_folders=(str(sharp),), held_out_every=3, mix={"folder:0": 1.0})
         names = {split: {p.name for p in photographs(data, 0, split)} for split in SPLITS}
-        assert names["val"] == names["test"] == {"0.png", "3.png", "6.png"}
-        assert names["train"] == {"1.png", "2.png", "4.png", "5.png"}
+        assert names == {
+            "train": {"1.png", "2.png", "4.png", "5.png"},
+            "val": {"3.png"},
+            "test": {"0.png", "6.png"},
+        }
+
+    def test_or_by_the_names_of_slides(self, sharp: Path) -> None:
+        patterns = {"val_photographs": ("[01].png",), "test_photographs": ("2.*", "5.png")}
+        data = Data(sharp_folders=(str(sharp),), mix={"folder:0": 1.0}, **patterns)
+        names = {split: {p.name for p in photographs(data, 0, split)} for split in SPLITS}
+        assert names == {
+            "train": {"3.png", "4.png", "6.png"},
+            "val": {"0.png", "1.png"},
+            "test": {"2.png", "5.png"},
+        }
+
+    @pytest.mark.parametrize(
+        ("val", "test", "said"),
+        [
+            ("[01].png", "1.png", "1.png: named by val_photographs and by test_photographs"),
+            ("*.tif", "1.png", "no photograph for val"),
+            ("0.png", "[1-9].png", "no photograph for train"),
+        ],
+    )
+    def test_patterns_that_leave_a_side_empty_or_mixed(
+        self, sharp: Path, val: str, test: str, said: str
+    ) -> None:
+        patterns = {"val_photographs": (val,), "test_photographs": (test,)}
+        data = Data(sharp_folders=(str(sharp),), mix={"folder:0": 1.0}, **patterns)
+        with pytest.raises(InputError, match=re.escape(said)):
+            synthetic.check_photographs(data)
+
+    def test_a_side_without_a_pattern(self) -> None:
+        with pytest.raises(InputError, match="both or neither"):
+            recipes.parse_recipe({"data": {"val_photographs": ["a"]}}, source="r.toml")
 
     def test_fields_show_photographs_of_their_split_alone(
         self, sharp: Path, monkeypatch: pytest.MonkeyPatch
@@ -152,10 +187,12 @@ class TestHeldOut:
             assert {seed % 3 for seed in seeds} == {number}
             assert len(set(seeds)) == 40
 
-    def test_one_photograph_is_not_enough(self, tmp_path: Path) -> None:
-        (tmp_path / "only.png").write_bytes(encode_png(tiny.frame(0)))
+    @pytest.mark.parametrize("count", [1, 5])
+    def test_too_few_photographs(self, tmp_path: Path, count: int) -> None:
+        for number in range(count):
+            (tmp_path / f"{number}.png").write_bytes(encode_png(tiny.frame(number)))
         data = Data(sharp_folders=(str(tmp_path),), mix={"folder:0": 1.0})
-        with pytest.raises(InputError, match=r"one photograph, which is held out"):
+        with pytest.raises(InputError, match=r"no photograph for (train, )?val"):
             synthetic.check_photographs(data)
 
     def test_missing_photographs_are_told_before_the_work(self, tmp_path: Path) -> None:

@@ -48,9 +48,18 @@ class Data(_Section):
     sharp_folders: tuple[str, ...] = ()
     """Folders of sharp photographs, relative to the folder the command runs in."""
     held_out_every: int = Field(5, ge=2)
-    """Every n-th photograph of each folder (sorted by name) is for validation and test only."""
+    """Every n-th photograph of each folder (sorted by name) is held out: for validation and test in turn."""
+    val_photographs: tuple[str, ...] = ()
+    test_photographs: tuple[str, ...] = ()
+    """Patterns of file names, such as ``slide7_*``, held out instead: whole slides, where names tell them."""
     mix: dict[str, float] = Field(default_factory=lambda: {"tissue": 1.0})
     """Weights of specimens: procedural names, or ``folder:N`` for the N-th sharp folder, from 0."""
+
+    @model_validator(mode="after")
+    def _both_are_held_out(self) -> Data:
+        if bool(self.val_photographs) != bool(self.test_photographs):
+            raise ValueError("val_photographs and test_photographs: both or neither is allowed")
+        return self
 
     @model_validator(mode="after")
     def _mix_is_known(self) -> Data:

@@ -1,12 +1,13 @@
 """Tiles from simulated microscopes: a field is one specimen under one microscope, seen at several distances.
 
-Held-out means held out by specimen: photographs are split by file, procedural specimens by seed. A field's
-index and split alone decide what it shows, so the number of processes that make the data does not matter.
+Held-out means held out by specimen: photographs are split by file or slide, drawn specimens by seed. A
+field's index and split alone decide what it shows, so the number of processes that make it does not matter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -30,18 +31,38 @@ _FIELDS_A_JOB = 8
 
 
 def photographs(data: Data, folder: int, split: Split) -> list[Path]:
-    """The sharp photographs of one folder that belong to ``split``; val and test share the held-out files.
+    """The sharp photographs of one folder that belong to ``split``; no two splits share one.
 
-    Raises InputError for a folder that is missing, or has no photograph left for training.
+    Raises InputError for a folder that is missing, a pattern of two splits, or a split without a photograph.
     """
     path = Path(data.sharp_folders[folder])
-    files = images_in(path)
-    if split != "train":
-        return files[:: data.held_out_every]
-    rest = [file for k, file in enumerate(files) if k % data.held_out_every]
-    if not rest:
-        raise InputError(f"{path}: one photograph, which is held out: at least 2 are needed")
-    return rest
+    sides: dict[Split, list[Path]] = {"train": [], "val": [], "test": []}
+    for number, file in enumerate(images_in(path)):
+        sides[_side(data, number, file)].append(file)
+    lacking = [side for side, files in sides.items() if not files]
+    if lacking:
+        raise InputError(
+            f"{path}: no photograph for {', '.join(lacking)}: each of train, val and test needs one that no"
+            " other has (held_out_every, or val_photographs and test_photographs)"
+        )
+    return sides[split]
+
+
+def _side(data: Data, number: int, file: Path) -> Split:
+    """Where photograph ``number`` of its folder, from 0, belongs."""
+    if data.test_photographs:
+        named: list[Split] = []
+        if any(fnmatchcase(file.name, pattern) for pattern in data.val_photographs):
+            named.append("val")
+        if any(fnmatchcase(file.name, pattern) for pattern in data.test_photographs):
+            named.append("test")
+        if len(named) > 1:
+            raise InputError(f"{file}: named by val_photographs and by test_photographs")
+        return named[0] if named else "train"
+    place, rest = divmod(number, data.held_out_every)
+    if rest:
+        return "train"
+    return "val" if place % 2 else "test"
 
 
 def check_photographs(data: Data) -> None:
