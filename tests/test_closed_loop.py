@@ -12,9 +12,14 @@ import tiny
 from oracle import FRAME_PX, Oracle
 
 from train import closed_loop
-from train.closed_loop import replay, run_trial, simulated_trials, summary
+from train.beliefs import Held
+from train.closed_loop import by, replay, run_trial, simulated_trials, summary
 
+SURE = Held(estimate=5.2, confidence=0.9, truth=5.0, likelier=0.3)
 RUN = {
+    "looks": [SURE],
+    "specimen": "tissue",
+    "objective": "20x0.40",
     "result": "focused",
     "method": "network",
     "captures": 2,
@@ -53,7 +58,17 @@ class TestSummary:
         assert out["captures_median"] == 2
         assert out["error_median_dof"] == pytest.approx(0.65)
         assert out["seconds_median"] == 3
+        assert (out["wrong_direction_first"], out["far_second"], out["interval_90_first"]) == (0, 4, 1)
         json.dumps(out)
+
+    def test_of_runs_that_saw_nothing(self) -> None:
+        assert "ece_first" not in summary([{**RUN, "looks": []}])
+
+    def test_the_worst_come_first(self) -> None:
+        missed = {**RUN, "specimen": "blood", "true_defocus_dof": 3.0}
+        found = by([RUN, missed, {**RUN, "specimen": "debris"}, RUN], "specimen")
+        assert list(found) == ["blood", "debris", "tissue"]
+        assert found["tissue"]["runs"] == 2
 
     def test_of_one_run(self) -> None:
         out = summary([RUN])
@@ -70,6 +85,11 @@ class TestTrials:
         assert 5 < max(t.start_dof for t in trials) <= 10
         assert simulated_trials(tiny.recipe(), 1, 7, 4, "m", empty=False)[0].start_dof != trials[0].start_dof
 
+    def test_a_field_keeps_its_objective(self) -> None:
+        two = ("10x0.25", "40x0.65")
+        trials = simulated_trials(tiny.recipe(), 8, 3, 3, "m", empty=False, objectives=two)
+        assert [t.objective for t in trials[:6]] == [*two, two[0]] * 2
+
     def test_a_run_starts_where_it_says_and_ends_in_focus(self, told: Oracle) -> None:
         [trial] = simulated_trials(tiny.recipe(), 1, 1, 5, "m", empty=False)
         out = run_trial(replace(trial, start_dof=4.0))
@@ -78,6 +98,16 @@ class TestTrials:
         assert out["start_dof"] == pytest.approx(4, abs=3.7), "but for the slack of the drive"
         assert abs(out["true_defocus_dof"]) < 1
         assert summary([out])["within_1_dof"] == 1
+        first = out["looks"][0]
+        assert first.truth == pytest.approx(out["start_dof"])
+        assert abs(first.estimate - first.truth) < 1, "the oracle knows"
+        assert out["objective"] == "20x0.40"
+
+    def test_a_run_under_another_objective(self, told: Oracle) -> None:
+        [trial] = simulated_trials(tiny.recipe(), 1, 1, 5, "m", empty=False, objectives=["40x0.65"])
+        out = run_trial(replace(trial, start_dof=4.0))
+        assert out["objective"] == "40x0.65"
+        assert abs(out["true_defocus_dof"]) < 1
 
     def test_the_same_trial_gives_the_same_run(self, told: Oracle) -> None:
         [trial] = simulated_trials(tiny.recipe(data={"optics": "random"}), 1, 1, 6, "m", empty=False)

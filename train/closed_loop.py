@@ -1,7 +1,7 @@
 """The figures of the closed loop: seeded runs on the simulated rig, and every start plane of real z-stacks.
 
     python -m train.closed_loop simulated --runs 200 --optics fixed
-    python -m train.closed_loop stacks ../shared/data/zstacks
+    python -m train.closed_loop stacks ../shared/data/zstacks --network-only
 
 Specimens are never those of the training: held-out photographs of the recipe, and procedural ones of other
 seeds.
@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,23 @@ import numpy as np
 
 from edge import model as models
 from edge.config import load_config, override
+from edge.dialogue import Settings
 from edge.errors import InputError, one_line
 from edge.microscope import Microscope, Result
 from edge.progress import Bar
 from edge.rig import FRAME_PX, replay_rig, simulated_rig
-from edge.simulator.formation import Imaging
-from edge.simulator.sensor import Sensor
+from edge.simulator.recording import microscope
 from edge.simulator.specimens import make
 from edge.zstack import ZStack
+from train import beliefs
 from train.data import named_recipe
 from train.recipe import Recipe
 from train.stacks import stack_folders
 from train.synthetic import field_specimen
 
 RANGE_DOF = 10.0
+#: From low to high aperture, dry and oil: what "any common objective" means.
+OBJECTIVES = ("10x0.25", "20x0.40", "40x0.65", "100x1.25oil")
 
 
 @dataclass(frozen=True)
@@ -56,44 +59,73 @@ class Trial:
     """Of noise, missed steps and slack."""
     model: str
     """Path of the model file, or ``default``."""
+    objective: str | None = None
+    """Such as ``20x0.40``; the config's where None."""
 
 
 def simulated_trials(
-    recipe: Recipe, runs: int, fields: int, seed: int, model: str, *, empty: bool
+    recipe: Recipe,
+    runs: int,
+    fields: int,
+    seed: int,
+    model: str,
+    *,
+    empty: bool,
+    objectives: Sequence[str | None] = (None,),
 ) -> list[Trial]:
-    """``runs`` seeded trials over ``fields`` held-out fields, starts uniform within `RANGE_DOF`."""
+    """``runs`` seeded trials over ``fields`` held-out fields, each under one of ``objectives``.
+
+    Starts are uniform within `RANGE_DOF`.
+    """
     rng = np.random.default_rng(seed)
     starts = rng.uniform(-RANGE_DOF, RANGE_DOF, runs)
     return [
-        Trial(recipe, k % fields, empty, start, seed * 100_000 + k, model)
+        Trial(
+            recipe,
+            k % fields,
+            empty,
+            start,
+            seed * 100_000 + k,
+            model,
+            objectives[k % fields % len(objectives)],
+        )
         for k, start in enumerate(starts.tolist())
     ]
 
 
 def run_trial(trial: Trial) -> dict[str, Any]:
-    """One run on the simulated rig: the keys of ``parfocal focus --json``, plus start and field."""
+    """One run on the simulated rig: the keys of ``parfocal focus --json``, plus start, field and looks."""
     data = trial.recipe.data
     rng = np.random.default_rng((data.seed, trial.field, 23))
-    random = data.optics == "random"
+    own = {} if trial.objective is None else {"optics": {"objective": trial.objective}}
     if trial.empty:
         specimen = make("empty", (FRAME_PX, FRAME_PX), 0)
     else:
         specimen = field_specimen(data, "test", trial.field, FRAME_PX)
-    config = override(load_config(None), "trial", simulator={"seed": trial.seed})
-    dof_um = config.optics.optics().dof_um
+    config = override(load_config(None), "trial", simulator={"seed": trial.seed}, **own)
+    optics = config.optics.optics()
+    dof_um = optics.dof_um
+    imaging, sensor = microscope(optics.objective, rng if data.optics == "random" else None)
     rig = simulated_rig(
         config,
         start_defocus_um=trial.start_dof * dof_um,
         specimen=specimen,
-        imaging=Imaging.random(rng) if random else None,
-        sensor=Sensor.random(rng) if random else None,
+        imaging=imaging,
+        sensor=sensor,
     )
     with rig:
         scope = Microscope(rig, _model(trial.model), config)
         result = scope.focus()
     first = scope.trace.entries[0].true_defocus_um
     start = trial.start_dof if first is None else first / dof_um
-    return {**result.as_dict(), "start_dof": start, "field": trial.field, "specimen": specimen.name}
+    return {
+        **result.as_dict(),
+        "start_dof": start,
+        "field": trial.field,
+        "specimen": specimen.name,
+        "objective": str(optics.objective),
+        "looks": beliefs.of_trace(scope.trace, rig.optics),
+    }
 
 
 _MODELS: dict[str, models.Model] = {}
@@ -109,7 +141,8 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Shares and medians of simulated runs on specimens, one or more.
 
     ``worse``: runs that end farther from focus than they began and beyond the tolerance; ``less_sharp``: runs
-    that end less sharp than they began (refracting specimens are sharpest beside focus).
+    that end less sharp than they began (refracting specimens are sharpest beside focus). ``…_first`` and
+    ``…_second``: `beliefs.figures` after that look.
     """
     error = np.array([abs(r["true_defocus_dof"]) for r in results])
     start = np.array([abs(r["start_dof"]) for r in results])
@@ -130,15 +163,35 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, float]:
         "error_median_dof": float(np.median(error)),
         "error_p95_dof": float(np.percentile(error, 95)),
         "seconds_median": float(np.median([r["seconds"] for r in results])),
+        **_of_looks([r["looks"] for r in results if r["looks"]]),
     }
 
 
-def replay(folder: Path, plane: int, model: models.Model) -> Result:
-    """Focus on a z-stack from ``plane`` with the default config; a step not stated is taken as 1 µm."""
-    stack = ZStack.open(folder)
+def _of_looks(runs: Sequence[Sequence[beliefs.Held]]) -> dict[str, float]:
+    """`beliefs.figures` after one look and after two, of the runs that had any."""
+    return {
+        f"{key}_{name}": value
+        for look, name in ((1, "first"), (2, "second"))
+        if runs
+        for key, value in beliefs.figures(runs, look).items()
+    }
+
+
+class NetworkAlone(Microscope):
+    """Believes the network alone: no contrast sweep, nor one that confirms it where optics are guessed."""
+
+    def settings(self) -> Settings:
+        return replace(super().settings(), assumed=False, sweep=False)
+
+
+def replay(
+    folder: Path, plane: int, model: models.Model, *, step_um: float = 1.0, network_only: bool = False
+) -> Result:
+    """Focus on a z-stack from ``plane`` with the default config; ``step_um`` where the stack states none."""
+    stack = ZStack.open(folder, step_um=step_um)
     rig = replay_rig(load_config(None), stack, start_plane=plane, step_assumed=stack.z_in_planes)
     with rig:
-        return Microscope(rig, model, load_config(None)).focus()
+        return (NetworkAlone if network_only else Microscope)(rig, model, load_config(None)).focus()
 
 
 def _pooled(trials: list[Trial], what: str) -> list[dict[str, Any]]:
@@ -154,21 +207,31 @@ def _pooled(trials: list[Trial], what: str) -> list[dict[str, Any]]:
 def _simulated(args: argparse.Namespace) -> dict[str, Any]:
     recipe = named_recipe(args.recipe)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"optics": args.optics})})
-    trials = simulated_trials(recipe, args.runs, args.fields, args.seed, args.model, empty=False)
+    objectives = args.objective or (OBJECTIVES if args.optics == "random" else (None,))
+    trials = simulated_trials(
+        recipe, args.runs, args.fields, args.seed, args.model, empty=False, objectives=objectives
+    )
     results = _pooled(trials, "runs")
     trials = simulated_trials(recipe, args.empty_runs, 1, args.seed + 1, args.model, empty=True)
     empties = _pooled(trials, "empty field")
-    out: dict[str, Any] = {"all": summary(results)}
-    for kind in sorted({r["specimen"] for r in results}):
-        out[kind] = summary([r for r in results if r["specimen"] == kind])
+    out: dict[str, Any] = {"all": summary(results), **by(results, "specimen"), **by(results, "objective")}
     if empties:
         out["empty"] = {
             "runs": len(empties),
             "no_specimen": float(np.mean([r["result"] == "no_specimen" for r in empties])),
             "back_at_start": float(np.mean([abs(r["position_um"]) < 1.0 for r in empties])),
         }
-    out["failures"] = [r for r in results if abs(r["true_defocus_dof"]) > 1]
+    out["failures"] = [
+        {**r, "looks": [vars(look) for look in r["looks"]]} for r in results if abs(r["true_defocus_dof"]) > 1
+    ]
     return out
+
+
+def by(results: Sequence[dict[str, Any]], key: str) -> dict[str, dict[str, float]]:
+    """`summary` of the runs of each value of ``key``, the worst first: least often within 1 dof."""
+    names = sorted({r[key] for r in results})
+    found = {name: summary([r for r in results if r[key] == name]) for name in names}
+    return dict(sorted(found.items(), key=lambda item: item[1]["within_1_dof"]))
 
 
 def _stacks(args: argparse.Namespace) -> dict[str, Any]:
@@ -177,7 +240,9 @@ def _stacks(args: argparse.Namespace) -> dict[str, Any]:
         stack = ZStack.open(folder)
         rows = []
         for plane in range(len(stack)):
-            result = replay(folder, plane, model).as_dict()
+            result = replay(
+                folder, plane, model, step_um=args.step_um, network_only=args.network_only
+            ).as_dict()
             result.pop("assumptions", None)
             rows.append({"start": plane, **result})
         focus = None if stack.focus_um is None else stack.nearest(stack.focus_um)
@@ -220,10 +285,14 @@ def _parser() -> argparse.ArgumentParser:
     simulated.add_argument("--fields", type=_above_zero, default=30)
     simulated.add_argument("--seed", type=int, default=1)
     simulated.add_argument("--optics", choices=["fixed", "random"], default="fixed")
+    text = "several take turns; default: the config's with fixed optics, else " + ", ".join(OBJECTIVES)
+    simulated.add_argument("--objective", action="append", metavar="MxNA", help=text)
     simulated.add_argument("--recipe", default="parfocal")
     simulated.set_defaults(call=_simulated)
     stacks = commands.add_parser("stacks")
-    stacks.add_argument("folder", type=Path)
+    stacks.add_argument("folder", type=Path, help="a z-stack, or a folder of them")
+    stacks.add_argument("--step-um", type=float, default=1.0, help="where a stack states none")
+    stacks.add_argument("--network-only", action="store_true", help="no sweep, and none to confirm")
     stacks.set_defaults(call=_stacks)
     for command in (simulated, stacks):
         command.add_argument("--model", default="default")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.belief import OUTLIER_SHARE
 from edge.model import Model, combine, log_softmax
 from train.labels import Bins
 from train.tile_data import TileData, floats
@@ -18,7 +19,9 @@ Array = NDArray[np.float64]
 TOLERANCE_DOF = 1.0
 #: Tiles of one frame err together: a cautious weight where it cannot be fitted.
 UNFITTED_TILE_WEIGHT = 0.1
-_TILES_AT_ONCE = 256
+#: A credible interval of this mass is asked to hold the truth as often.
+INTERVAL = 0.9
+_TILES_AT_ONCE, _FINER = 256, 10
 
 
 @dataclass(frozen=True)
@@ -108,13 +111,37 @@ def estimate(log_p: Array, centres: Array, tolerance: float = TOLERANCE_DOF) -> 
     return guess, np.minimum(within, 1.0)
 
 
+def likelier(log_p: Array, centres: Array, truth: Array) -> Array:
+    """Mass of the places likelier than the truth, ``(N,)``: spread evenly over 0 to 1 where beliefs are true.
+
+    The smallest credible region of mass m holds the truth where this is at most m. Between bins, and for the
+    frames that say nothing true, as `edge.belief` has it.
+    """
+    p = np.exp(log_p)
+    p = (1 - OUTLIER_SHARE) * p + OUTLIER_SHARE / p.shape[1]
+    low, share = _between(centres, truth)
+    rows = np.arange(len(p))
+    at_truth = p[rows, low] * (1 - share) + p[rows, low + 1] * share
+    fine = np.linspace(centres[0], centres[-1], _FINER * (len(centres) - 1) + 1)
+    low, share = _between(centres, fine)
+    dense = p[:, low] * (1 - share) + p[:, low + 1] * share
+    return np.asarray(np.where(dense > at_truth[:, None], dense, 0).sum(axis=1) / dense.sum(axis=1))
+
+
+def _between(centres: Array, x: Array) -> tuple[NDArray[np.intp], Array]:
+    """The bin below each ``x``, and how far ``x`` is on the way to the next one."""
+    low = np.clip(np.searchsorted(centres, x, side="right") - 1, 0, len(centres) - 2)
+    return low, (x - centres[low]) / (centres[low + 1] - centres[low])
+
+
 def figures(predictions: Predictions) -> dict[str, float]:
     """What `parfocal evaluate` prints. Errors in dof, and in µm where µm are known.
 
     ``accuracy`` (share whose most probable bin is the true one), ``mae_dof``, ``mae_um``, ``median_dof``,
     ``p95_dof``, ``median_dof_within_3``, ``median_abs_dof_within_3`` (error of |defocus|),
     ``wrong_direction`` (share at |defocus| ≥ 1 dof whose sign is wrong), ``ece`` (see
-    `expected_calibration_error`), ``n``. A figure that nothing counts towards is 0.
+    `expected_calibration_error`), ``interval_90`` (share whose 90 % credible region holds the truth), ``n``.
+    A figure that nothing counts towards is 0.
     """
     dof = predictions.dof
     guess, confidence = predictions.estimates()
@@ -130,6 +157,9 @@ def figures(predictions: Predictions) -> dict[str, float]:
         "median_abs_dof_within_3": _median(np.abs(np.abs(guess) - np.abs(truth))[near]),
         "wrong_direction": float((np.sign(guess) != np.sign(truth))[far].mean()) if far.any() else 0.0,
         "ece": expected_calibration_error(confidence, error <= TOLERANCE_DOF),
+        "interval_90": float(
+            (likelier(predictions.log_p, predictions.bins.centres, predictions.truth) <= INTERVAL).mean()
+        ),
         "n": len(truth),
     }
     return out if predictions.dof_um is None else out | {"mae_um": float((error * predictions.dof_um).mean())}
@@ -170,8 +200,7 @@ def fit_calibration(logits: Array, data: TileData, bins: Bins) -> tuple[float, f
 def _nll(predictions: Predictions) -> float:
     """Mean negative log-probability at the truth, interpolated between bins, floored as in `edge.belief`."""
     centres, truth = predictions.bins.centres, predictions.truth
-    low = np.clip(np.searchsorted(centres, truth, side="right") - 1, 0, len(centres) - 2)
-    share = (truth - centres[low]) / (centres[low + 1] - centres[low])
+    low, share = _between(centres, truth)
     rows = np.arange(len(truth))
     p = np.exp(predictions.log_p)
     value = p[rows, low] * (1 - share) + p[rows, low + 1] * share
