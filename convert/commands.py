@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from edge import card as cards
+from edge import console
 from edge import model as models
-from edge.errors import InputError
+from edge.errors import InputError, ModelError
 from edge.files import atomic_write_bytes
 from edge.optics import PIXELS_PER_RESOLUTION
 from edge.progress import Bar
@@ -20,36 +21,87 @@ from train.labels import Bins, bins_of
 from train.run_folder import Run, read_run
 from train.tile_data import TileData
 
-_TILES_COMPARED = 1500
+if TYPE_CHECKING:
+    from convert.verify import Verified
+
+Metrics = dict[str, dict[str, float]]
+
+#: The mean error of int8 is to be no more than this share above that of float.
+ALLOWED_LOSS = 0.05
+
+
+@dataclass(frozen=True)
+class Converted:
+    """``content``: of the model file, card and all. ``metrics``: held-out figures, as in the card."""
+
+    content: bytes
+    card: cards.Card
+    metrics: Metrics
+    verified: Verified
 
 
 def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``parfocal convert``."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder that `parfocal train` wrote")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.tflite")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--out", type=Path, metavar="FILE.tflite", help="convert, verify, and only then write")
+    text = "hold this file against the network of RUN with every TFLite runtime here; write nothing"
+    what.add_argument("--verify", type=Path, metavar="FILE.tflite", help=text)
 
 
 def run(name: str, args: argparse.Namespace) -> int:
-    """Convert, verify, calibrate, write. Raises InputError or ModelError; then nothing is written."""
-    out: Path = args.out
+    """Convert or verify. Raises InputError or ModelError; then nothing is written."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return _convert(args.run, args.out) if args.verify is None else _verify(args.run, args.verify)
+
+
+def _convert(folder: Path, out: Path) -> int:
     if not out.parent.is_dir():
         raise InputError(f"{out}: its folder does not exist")
     if out.is_dir():
         raise InputError(f"{out}: is a folder; the name of a file is needed")
-    read = read_run(args.run)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    data, metrics = convert(read, name=str(out))
-    atomic_write_bytes(out, data)
-    card = models.load(out).card
-    fitted = f"temperature {card.temperature:.2f}, tile weight {card.tile_weight:.2f}"
-    print(f"{out}: {len(data) / 1000:.0f} kB, {fitted}")
-    for kind, row in metrics.items():
-        print(f"  {kind:5}", *(f"{key} {value:.3f}" for key, value in row.items()))
+    made = convert(read_run(folder), name=str(out))
+    atomic_write_bytes(out, made.content)
+    _print(out, made.content, made.card, made.verified)
+    rows = [key for key in made.metrics["float"] if not key.endswith("_n")]
+    print(f"{'held out':30} {'float':>8} {'int8':>8}")
+    for key in rows:
+        print(f"{key:30} {made.metrics['float'][key]:8.3f} {made.metrics['int8'][key]:8.3f}")
+    loss = made.metrics["int8"]["frame_mae_dof"] / max(1e-9, made.metrics["float"]["frame_mae_dof"]) - 1
+    print(f"int8 costs {100 * loss:+.1f} % of the frames' mean error")
+    if loss > ALLOWED_LOSS:
+        console.note(f"that is more than {100 * ALLOWED_LOSS:.0f} %: train longer, or another head")
     return 0
 
 
-def convert(read: Run, *, name: str) -> tuple[bytes, dict[str, dict[str, float]]]:
-    """The bytes of the model file and the held-out figures in its card. Blocks for minutes, writes nothing.
+def _verify(folder: Path, path: Path) -> int:
+    """An existing file: its card is believed for nothing but how to read its logits."""
+    from convert import quantize, verify
+
+    flatbuffer, card = cards.read(path)
+    read = read_run(folder)
+    wanted, bins = read.recipe.network, bins_of(read.recipe.network)
+    of_run = (wanted.tile_px, wanted.input, tuple(bins.centres.tolist()))
+    if (card.tile_px, card.input, card.bin_centres) != of_run:
+        raise ModelError(f"{path}: tiles or bins are not those of {folder}: it was made from another run")
+    network = saved_network.load(folder, wanted)
+    with Bar("tiles", verify.work(len(read.test))) as bar:
+        reference = quantize.to_tflite(network, None)
+        found = verify.verify(flatbuffer, reference, card, read.test, progress=bar.advance)
+    _print(path, path.read_bytes(), card, found)
+    return 0
+
+
+def _print(path: Path, content: bytes, card: cards.Card, found: Verified) -> None:
+    fitted = f"temperature {card.temperature:.2f}, tile weight {card.tile_weight:.2f}"
+    print(f"{path}: verified, {len(content) / 1000:.0f} kB, {fitted}")
+    for line in found.lines():
+        print(line)
+
+
+def convert(read: Run, *, name: str) -> Converted:
+    """The model file of a run, its held-out figures, and what `verify` found. Blocks for minutes, writes
+    nothing.
 
     ``name`` is what errors call the file. Raises InputError for an unreadable network, ModelError where the
     result is not integer all through or too far from the float network.
@@ -63,12 +115,9 @@ def convert(read: Run, *, name: str) -> tuple[bytes, dict[str, dict[str, float]]
     card = card_of(flatbuffer, read, bins)
     int8 = models.Model(flatbuffer, card, name=name)
     float32 = models.Model(reference, card, name="float reference")
-    part = read.val.at(slice(_TILES_COMPARED))
-    dof = float(np.median(part.dof_in(bins.unit)))
-    with Bar("tiles", len(read.val) + len(part) + 2 * len(read.test)) as bar:
+    with Bar("tiles", verify.work(len(read.test)) + len(read.val) + 2 * len(read.test)) as bar:
+        found = verify.verify(flatbuffer, reference, card, read.test, progress=bar.advance)
         val_logits = evaluate.infer(int8, read.val, progress=bar.advance)
-        part_logits = evaluate.infer(float32, part, progress=bar.advance)
-        apart = verify.difference(val_logits[: len(part)], part_logits, bins, dof)
         test_logits = {
             kind: evaluate.infer(model, read.test, progress=bar.advance)
             for kind, model in (("float", float32), ("int8", int8))
@@ -77,9 +126,11 @@ def convert(read: Run, *, name: str) -> tuple[bytes, dict[str, dict[str, float]]
     metrics = {
         kind: _metrics(logits, read.test, bins, temperature, weight) for kind, logits in test_logits.items()
     }
+    apart = next(iter(found.apart.values()))
     metrics["int8"] |= {"median_from_float_dof": apart.median_dof, "p95_from_float_dof": apart.p95_dof}
-    fitted = {"temperature": temperature, "tile_weight": weight, "metrics": metrics}
-    return cards.attach(flatbuffer, card.model_copy(update=fitted)), metrics
+    fitted: dict[str, Any] = {"temperature": temperature, "tile_weight": weight, "metrics": metrics}
+    card = card.model_copy(update=fitted)
+    return Converted(cards.attach(flatbuffer, card), card, metrics, found)
 
 
 def card_of(flatbuffer: bytes, read: Run, bins: Bins) -> cards.Card:

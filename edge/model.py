@@ -55,17 +55,26 @@ class Look:
 class Model:
     """An int8 (or, for evaluation, float) .tflite with a card. Not thread-safe; holds one interpreter.
 
+    ``delegates`` false: the runtime's own kernels alone, without XNNPACK; slow, to compare with.
     Raises ModelError when the interpreter refuses the flatbuffer or its tensors do not fit the card.
     """
 
     def __init__(
-        self, flatbuffer: bytes, card: Card, *, name: str, runtime: str | None = None, threads: int = 1
+        self,
+        flatbuffer: bytes,
+        card: Card,
+        *,
+        name: str,
+        runtime: str | None = None,
+        threads: int = 1,
+        delegates: bool = True,
     ) -> None:
         self.card, self.name = card, name
         self.runtime, make = _runtime(runtime)
+        own: dict[str, Any] = {} if delegates else {"experimental_op_resolver_type": _built_in(self.runtime)}
         try:
             with quiet_stderr():
-                self._interpreter = make(model_content=flatbuffer, num_threads=threads)
+                self._interpreter = make(model_content=flatbuffer, num_threads=threads, **own)
                 self._interpreter.allocate_tensors()
             self._input = self._interpreter.get_input_details()[0]
             outputs = self._interpreter.get_output_details()
@@ -176,6 +185,11 @@ def quiet_stderr() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
+
+
+def _built_in(runtime: str) -> Any:
+    """How to ask a runtime for its own kernels."""
+    return importlib.import_module(runtime).OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
 
 
 def _runtime(wanted: str | None) -> tuple[str, Callable[..., Any]]:

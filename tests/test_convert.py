@@ -33,7 +33,16 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),
 ]
 
-FIGURES = {"mae_dof", "median_dof", "p95_dof", "median_dof_within_3", "wrong_direction", "ece", "n"}
+FIGURES = {
+    "mae_dof",
+    "median_dof",
+    "p95_dof",
+    "median_dof_within_3",
+    "wrong_direction",
+    "ece",
+    "interval_90",
+    "n",
+}
 RUNTIMES = [module for module, _ in models.RUNTIMES]
 
 
@@ -135,11 +144,66 @@ class TestTheFile:
         out = tmp_path / "again.tflite"
         code, text, err = parfocal("convert", workshop / "run", "--out", out)
         assert (code, err) == (0, "")
-        assert text.startswith(f"{out}: ")
+        assert text.startswith(f"{out}: verified, ")
+        assert " of the frames' mean error" in text
         assert cards.read(out) == cards.read(workshop / "m.tflite")
 
 
 class TestVerify:
+    def test_a_file_against_its_run(self, parfocal: Parfocal, workshop: Path) -> None:
+        before = sorted(p.name for p in workshop.iterdir())
+        code, out, err = parfocal("convert", workshop / "run", "--verify", workshop / "m.tflite")
+        assert (code, err) == (0, "")
+        assert "CONV_2D" in out
+        for runtime in models.available_runtimes():
+            assert f"{runtime.split('.')[0]} from float" in out
+        assert "XNNPACK from built-in kernels" in out
+        assert "times as fast" in out
+        assert sorted(p.name for p in workshop.iterdir()) == before
+
+    def test_a_file_of_another_run(self, parfocal: Parfocal, workshop: Path) -> None:
+        code, out, err = parfocal("convert", workshop / "run", "--verify", models.DEFAULT_PATH)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "made from another run" in err
+
+    @pytest.mark.parametrize("option", ["--out", "--verify"])
+    def test_what_is_too_far_from_float_is_refused(
+        self, parfocal: Parfocal, workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str
+    ) -> None:
+        from convert import verify
+
+        monkeypatch.setattr(verify, "MEDIAN_BOUND_DOF", 1e-9)
+        path = tmp_path / "new.tflite" if option == "--out" else workshop / "m.tflite"
+        code, out, err = parfocal("convert", workshop / "run", option, path)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert "dof from float (median); 1e-09 is allowed" in err
+        assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize("words", [(), ("--out", "a.tflite", "--verify", "b.tflite")])
+    def test_either_out_or_verify(self, parfocal: Parfocal, workshop: Path, words: tuple[str, ...]) -> None:
+        code, out, _ = parfocal("convert", workshop / "run", *words)
+        assert (code, out) == (2, "")
+
+    def test_operators_that_are_not_built_in(self, flatbuffers: tuple[bytes, bytes]) -> None:
+        from convert import verify
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(verify, "_operators", lambda flatbuffer: {"CONV_2D": 3, "custom FlexErf": 1})
+            with pytest.raises(ModelError, match=r"operator custom FlexErf: built-in operators are needed"):
+                verify.check_integer(flatbuffers[0])
+
+    def test_a_custom_operator_is_seen(self) -> None:
+        import tensorflow as tf
+
+        from convert import verify
+
+        concrete = tf.function(
+            tf.math.betainc, input_signature=[tf.TensorSpec((1,), tf.float32)] * 3
+        ).get_concrete_function()
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
+        converter.allow_custom_ops = True
+        assert verify._operators(converter.convert()) == {"custom Betainc": 1}
+
     def test_integers_pass_and_floats_do_not(self, flatbuffers: tuple[bytes, bytes]) -> None:
         from convert.verify import check_integer
 
@@ -171,15 +235,15 @@ class TestVerify:
             check_integer(flatbuffers[0][:64])
 
     def test_a_file_too_far_from_float_is_refused(self) -> None:
-        from convert.verify import difference
+        from convert.verify import bounded
 
         centres = np.linspace(-6, 6, 25)
         bins = Bins.of_centres(centres, "dof")
         logits = -20 * (centres[None] - np.linspace(-4, 4, 40)[:, None]) ** 2
-        apart = difference(logits, logits, bins)
+        apart = bounded(logits, logits, bins)
         assert (apart.median_dof, apart.p95_dof) == (0, 0)
         with pytest.raises(ModelError, match=r"int8 is 0\.50 dof from float \(median\); 0\.25 is allowed"):
-            difference(np.roll(logits, 1, axis=1), logits, bins)
+            bounded(np.roll(logits, 1, axis=1), logits, bins)
 
 
 class TestEvaluate:
@@ -286,7 +350,7 @@ class TestDamage:
 
     def test_a_truncated_model_file_is_one_line(self, workshop: Path, tmp_path: Path) -> None:
         whole, path = (workshop / "m.tflite").read_bytes(), tmp_path / "m.tflite"
-        for length in np.linspace(0, len(whole) - 1, 50).astype(int):
+        for length in np.linspace(0, len(whole) - 1, 500).astype(int):
             path.write_bytes(whole[:length])
             line = tiny.input_error(lambda: models.load(path))
             assert line is not None
@@ -298,7 +362,7 @@ class TestDamage:
         length, good = len(whole), cards.read(workshop / "m.tflite")
         rng = np.random.default_rng(0)
         flatbuffer = len(good[0])
-        places = [*rng.integers(0, flatbuffer, 50), *rng.integers(flatbuffer, length, 50)]
+        places = [*rng.integers(0, flatbuffer, 500), *rng.integers(flatbuffer, length, 420)]
         harmless = 0
         for k in [*places, *range(length - 80, length)]:
             path.write_bytes(whole[:k] + bytes([whole[k] ^ int(rng.integers(1, 256))]) + whole[k + 1 :])
@@ -308,4 +372,4 @@ class TestDamage:
                 assert cards.read(path) == good
             else:
                 assert line.startswith(f"{path}: ")
-        assert harmless < 80
+        assert harmless < 100
