@@ -267,6 +267,17 @@ class TestEvaluate:
         )
         assert metrics["frame_mae_dof"] == pytest.approx(out["frames"]["mae_dof"])
 
+    def test_fixed_optics_are_other_fields(self, parfocal: Parfocal, workshop: Path, tmp_path: Path) -> None:
+        words = (workshop / "m.tflite", "synthetic", "--recipe", workshop / "tiny.toml")
+        fixed = self._report(parfocal, *words, "--optics", "fixed")
+        random = self._report(parfocal, *words, "--optics", "random")
+        assert fixed == self._report(parfocal, *words), "the recipe's own"
+        assert fixed["tiles"]["mae_dof"] != random["tiles"]["mae_dof"]
+        write_stacks(Plan(stacks=1, planes=3, range_dof=2, size_px=64), tmp_path / "s")
+        code, out, err = parfocal("evaluate", words[0], tmp_path / "s", "--optics", "fixed")
+        assert (code, out) == (2, "")
+        assert "--optics has a meaning for synthetic data only" in err
+
     def test_stacks_need_no_split(self, parfocal: Parfocal, workshop: Path, tmp_path: Path) -> None:
         write_stacks(Plan(stacks=2, planes=3, range_dof=2, size_px=64), tmp_path / "s")
         out = self._report(parfocal, workshop / "m.tflite", tmp_path / "s")

@@ -31,6 +31,10 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
         runtimes = [module for module, _ in models.RUNTIMES]
         text = "judge the test side of this split (RUN/split.json) alone, and not every image of DATA"
         add("--split", type=Path, metavar="FILE", help=text)
+        text = (
+            "synthetic data: the same microscope for every field, or another for each; default the recipe's"
+        )
+        add("--optics", choices=["fixed", "random"], help=text)
         add("--runtime", choices=runtimes, help="TFLite runtime; default the best here")
         add("--scheduler", metavar="ADDRESS", help="a Dask scheduler to prepare the data on; default: here")
     add("--json", action="store_true")
@@ -81,7 +85,10 @@ def _evaluate(args: argparse.Namespace) -> int:
     model = models.load(args.model, runtime=args.runtime)
     card = model.card
     network = recipe.network.model_copy(update={"tile_px": card.tile_px, "input": card.input})
-    recipe = recipe.model_copy(update={"network": network})
+    optics = {} if args.optics is None else {"optics": args.optics}
+    if optics and not datasets.is_synthetic(args.data):
+        raise InputError("--optics has a meaning for synthetic data only: images have theirs")
+    recipe = recipe.model_copy(update={"network": network, "data": recipe.data.model_copy(update=optics)})
     with pool.opened(args.scheduler) as processes, options.bars() as progress:
         data = datasets.held_out(
             args.data,
