@@ -18,7 +18,7 @@ help:
 	@echo "make study     the paper's recipe and ours, and three networks, on simulated data in the Jiang layout (an hour)"
 	@echo "make halves    train on the left half of a real stack, judge on its right half (uses ../shared/data)"
 	@echo "make vm-tools    install what the tests marked vm need (root; without it they are skipped)"
-	@echo "make vm-figures  what the GPIO drivers reach on kernel lines in a virtual machine (minutes)"
+	@echo "make vm-figures  GPIO drivers on kernel lines in a virtual machine, the model on arm64 (minutes)"
 	@echo "make clean     remove the environment and everything built"
 
 demo: $(VENV)/.for-demo
@@ -82,8 +82,8 @@ halves: $(VENV)/.for-test
 		--recipe train/studies/halves.toml --split train/studies/halves.json $(ASSUMED) --weights $(WEIGHTS)
 	$(BIN)/parfocal report $(HALVES)/run
 
-# The virtual machine of tests/vm: what builds its image, and what runs it.
-VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs
+# The virtual machine of tests/vm and the arm64 user land of tests/arm64: what builds them, and what runs them.
+VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs qemu-user-static
 
 vm-tools:
 	@[ "$$(id -u)" = 0 ] || { echo "run: sudo make vm-tools" >&2; exit 1; }
@@ -91,7 +91,7 @@ vm-tools:
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(VM_PACKAGES)
 
 vm-figures: $(VENV)/.for-test
-	PARFOCAL_VM=require $(BIN)/python -m pytest -q tests/vm
+	PARFOCAL_VM=require $(BIN)/python -m pytest -q tests/vm tests/arm64
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo.png

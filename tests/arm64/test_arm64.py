@@ -1,0 +1,34 @@
+"""The shipped model says the same on an emulated Raspberry Pi's processor, and with either kind of kernels.
+
+With PARFOCAL_VM=require a computer without the tools is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import emulated
+import pytest
+
+from edge.model import DEFAULT_PATH
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(1200)
+def test_the_same_defocus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lacks = emulated.missing()
+    if lacks:
+        reason = f"no arm64 without {', '.join(lacks)}"
+        if os.environ.get("PARFOCAL_VM") == "require":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    apart = emulated.compare(DEFAULT_PATH, tmp_path)
+    shutil.rmtree(tmp_path / "tree")
+    with capsys.disabled():
+        print("", *emulated.lines(apart), sep="\n")
+    assert apart.machine == "aarch64"
+    assert apart.tiles > 60
+    for name, difference in apart.pairs.items():
+        assert difference.median_dof <= 0.1, name
