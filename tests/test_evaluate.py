@@ -9,6 +9,7 @@ from edge.model import log_softmax
 from train.evaluate import (
     Array,
     Predictions,
+    by_distance,
     by_kind,
     estimate,
     expected_calibration_error,
@@ -16,6 +17,7 @@ from train.evaluate import (
     fit_calibration,
     of_frames,
     of_tiles,
+    reliability,
 )
 from train.labels import Bins
 from train.tile_data import TileData
@@ -41,6 +43,18 @@ def _data(truth: Array, frame: Array) -> TileData:
     whole = frame.astype(np.int32)
     pixels = np.zeros((count, 1, 1, 3), np.int8)
     return TileData(pixels, truth.astype(np.float32), whole, whole, np.zeros(count, np.int16), ("only",))
+
+
+class TestBands:
+    def test_errors_by_distance(self) -> None:
+        near, middle, far = by_distance(_predictions([0.5, 4, -5.5], [0.25, 4.5, 5.5]))
+        assert near == {"from": 0, "to": 0.5, "n": 1, "median_dof": pytest.approx(0.25), "wrong_direction": 0}
+        assert (middle["from"], middle["to"], middle["median_dof"]) == (3, 5, pytest.approx(0.5))
+        assert (far["from"], far["to"], far["wrong_direction"]) == (5, 8, 1)
+
+    def test_reliability_adds_up(self) -> None:
+        [row] = reliability(_predictions([0, 1, 5, 2], [0, 1, -5, 2]))
+        assert row == {"confidence": pytest.approx(1), "right": 0.75, "n": 4}
 
 
 class TestFigures:

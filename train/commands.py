@@ -108,7 +108,9 @@ def _evaluate(args: argparse.Namespace) -> int:
 
 
 def report(model: models.Model, data: TileData) -> dict[str, Any]:
-    """``tiles`` and ``frames``, each `evaluate.figures`, and ``frames_by_kind``: those of each specimen."""
+    """``tiles`` and ``frames``, each `evaluate.figures`; and of the frames `evaluate.by_kind`,
+    `evaluate.by_distance` and `evaluate.reliability`.
+    """
     card = model.card
     bins = Bins.of_centres(model.bin_centres, card.unit)
     data.truth(bins.unit)
@@ -120,6 +122,8 @@ def report(model: models.Model, data: TileData) -> dict[str, Any]:
         "tiles": evaluate.figures(tiles),
         "frames": evaluate.figures(frames),
         "frames_by_kind": evaluate.by_kind(frames, data.kinds),
+        "frames_by_distance": evaluate.by_distance(frames),
+        "reliability": evaluate.reliability(frames),
     }
 
 

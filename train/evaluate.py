@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -21,6 +22,8 @@ TOLERANCE_DOF = 1.0
 UNFITTED_TILE_WEIGHT = 0.1
 #: A credible interval of this mass is asked to hold the truth as often.
 INTERVAL = 0.9
+#: Bands of |defocus| in dof; the last reaches beyond the outermost bins.
+DISTANCES = (0.0, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 12.5)
 _TILES_AT_ONCE, _FINER = 256, 10
 
 
@@ -177,6 +180,35 @@ def by_kind(predictions: Predictions, kinds: tuple[str, ...]) -> dict[str, dict[
     shares = {name: predictions.kind == number for number, name in enumerate(kinds)}
     found = {name: figures(predictions.at(of)) for name, of in shares.items() if of.any()}
     return dict(sorted(found.items(), key=lambda item: -item[1]["mae_dof"]))
+
+
+def by_distance(predictions: Predictions) -> list[dict[str, float]]:
+    """``from``, ``to`` (|defocus| in dof), ``n``, ``median_dof`` (error), ``wrong_direction`` of each band."""
+    guess = predictions.estimates()[0] / predictions.dof
+    truth = predictions.truth / predictions.dof
+    error, wrong = np.abs(guess - truth), np.sign(guess) != np.sign(truth)
+    out = []
+    for low, high in itertools.pairwise(DISTANCES):
+        band = (np.abs(truth) >= low) & (np.abs(truth) < high)
+        if band.any():
+            shares = {
+                "median_dof": float(np.median(error[band])),
+                "wrong_direction": float(wrong[band].mean()),
+            }
+            out.append({"from": low, "to": high, "n": int(band.sum()), **shares})
+    return out
+
+
+def reliability(predictions: Predictions, slices: int = 10) -> list[dict[str, float]]:
+    """``confidence`` (mean), ``right`` (share within `TOLERANCE_DOF`), ``n`` of each slice of confidence."""
+    guess, confidence = predictions.estimates()
+    right = np.abs(guess - predictions.truth) / predictions.dof <= TOLERANCE_DOF
+    which = np.clip((confidence * slices).astype(int), 0, slices - 1)
+    return [
+        {"confidence": float(confidence[of].mean()), "right": float(right[of].mean()), "n": int(of.sum())}
+        for of in (which == k for k in range(slices))
+        if of.any()
+    ]
 
 
 def _median(values: Array) -> float:
