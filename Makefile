@@ -14,7 +14,7 @@ help:
 	@echo "make lint      style, types and import rules"
 	@echo "make format    put the style right"
 	@echo "make coverage  branch coverage of the pure core, at least 95 %"
-	@echo "make figures   what the shipped model and the loop reach (minutes; uses ../shared/data)"
+	@echo "make figures   what the shipped model and the loop reach, docs/model-card.md (half an hour; root; ../shared/data)"
 	@echo "make study     the paper's recipe and ours, and three networks, on simulated data in the Jiang layout (an hour)"
 	@echo "make halves    train on the left half of a real stack, judge on its right half (uses ../shared/data)"
 	@echo "make vm-tools    install what the tests marked vm need (root; without it they are skipped)"
@@ -41,12 +41,25 @@ coverage: $(VENV)/.for-test
 	$(BIN)/python -m pytest --cov --cov-report= $(PYTEST_ARGS)
 	$(BIN)/coverage report --include=$(PURE_CORE) --fail-under=95
 
-# Every figure that the README and the model's card state: held-out tiles and frames, the closed loop, real stacks.
+# Every figure that the README and the model's card state, and docs/model-card.md from them. RUN=folder: the run that
+# the shipped model was converted from, which is not in the repository; without it verify.txt stays as it is.
+FOUND := docs/model-card
+LOOP := $(BIN)/python -m train.closed_loop
+
 figures: $(VENV)/.for-test
-	$(BIN)/parfocal evaluate default synthetic
-	$(BIN)/python -m train.closed_loop simulated --optics fixed
-	$(BIN)/python -m train.closed_loop simulated --optics random --empty-runs 0
-	$(BIN)/python -m train.closed_loop stacks ../shared/data/zstacks
+	mkdir -p $(FOUND)
+	$(BIN)/parfocal evaluate default synthetic --json >$(FOUND)/frames.json
+	$(BIN)/parfocal evaluate default synthetic --optics fixed --json >$(FOUND)/frames-fixed.json
+	$(LOOP) simulated --optics random --runs 1000 --fields 100 --empty-runs 0 --json >$(FOUND)/loop.json
+	$(LOOP) simulated --optics fixed --json >$(FOUND)/loop-fixed.json
+	$(LOOP) stacks ../shared/data/zstacks --json >$(FOUND)/stacks.json
+	$(LOOP) stacks ../shared/data/zstacks --network-only --json >$(FOUND)/stacks-network.json
+	for step in 0.5 1 2; do $(LOOP) stacks ../shared/data/zstacks/blood_0152 --network-only --step-um $$step --json \
+		>$(FOUND)/blood-$$step.json || exit; done
+	$(BIN)/python -m convert.speed default --json >$(FOUND)/speed.json
+	$(BIN)/python tests/arm64/emulated.py >$(FOUND)/arm64.txt
+	[ -z "$(RUN)" ] || $(BIN)/parfocal convert $(RUN) --verify edge/models/default.tflite >$(FOUND)/verify.txt
+	$(BIN)/python -m train.model_card
 
 # The study of docs/training.md, into runs/study. WEIGHTS: ImageNet weights of MobileNetV2, a file or "imagenet".
 WEIGHTS ?= ../shared/weights/mobilenetv2_1.00_imagenet_no_top.npz

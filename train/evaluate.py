@@ -183,7 +183,7 @@ def by_kind(predictions: Predictions, kinds: tuple[str, ...]) -> dict[str, dict[
 
 
 def by_distance(predictions: Predictions) -> list[dict[str, float]]:
-    """``from``, ``to`` (|defocus| in dof), ``n``, ``median_dof`` (error), ``wrong_direction`` of each band."""
+    """``from``, ``to`` (|defocus| in dof), ``n``, ``median_dof`` (error), ``wrong_direction`` of bands."""
     guess = predictions.estimates()[0] / predictions.dof
     truth = predictions.truth / predictions.dof
     error, wrong = np.abs(guess - truth), np.sign(guess) != np.sign(truth)
