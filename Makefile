@@ -53,8 +53,8 @@ figures: $(VENV)/.for-test
 	$(LOOP) simulated --optics random --runs 1000 --fields 100 --empty-runs 0 --json >$(FOUND)/loop.json
 	$(LOOP) simulated --optics fixed --json >$(FOUND)/loop-fixed.json
 	$(LOOP) stacks ../shared/data/zstacks --json >$(FOUND)/stacks.json
-	$(LOOP) stacks ../shared/data/zstacks --network-only --json >$(FOUND)/stacks-network.json
-	for step in 0.5 1 2; do $(LOOP) stacks ../shared/data/zstacks/blood_0152 --network-only --step-um $$step --json \
+	$(LOOP) stacks ../shared/data/zstacks --network-only --pixel-um 0.25 --json >$(FOUND)/stacks-network.json
+	for step in 0.5 1 2; do $(LOOP) stacks ../shared/data/zstacks/blood_0152 --network-only --step-um $$step $(ASSUMED) --json \
 		>$(FOUND)/blood-$$step.json || exit; done
 	$(BIN)/python -m convert.speed default --json >$(FOUND)/speed.json
 	$(BIN)/python tests/arm64/emulated.py >$(FOUND)/arm64.txt

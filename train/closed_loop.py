@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from edge import model as models
-from edge.config import load_config, override
+from edge.config import Config, load_config, override
 from edge.dialogue import Settings
 from edge.errors import InputError, one_line
 from edge.microscope import Microscope, Result
@@ -185,13 +185,20 @@ class NetworkAlone(Microscope):
 
 
 def replay(
-    folder: Path, plane: int, model: models.Model, *, step_um: float = 1.0, network_only: bool = False
+    folder: Path,
+    plane: int,
+    model: models.Model,
+    *,
+    config: Config | None = None,
+    step_um: float = 1.0,
+    network_only: bool = False,
 ) -> Result:
-    """Focus on a z-stack from ``plane`` with the default config; ``step_um`` where the stack states none."""
+    """Focus on a z-stack from ``plane``; ``config`` and ``step_um`` stand in for what it does not state."""
+    chosen = config or load_config(None)
     stack = ZStack.open(folder, step_um=step_um)
-    rig = replay_rig(load_config(None), stack, start_plane=plane, step_assumed=stack.z_in_planes)
+    rig = replay_rig(chosen, stack, start_plane=plane, step_assumed=stack.z_in_planes)
     with rig:
-        return (NetworkAlone if network_only else Microscope)(rig, model, load_config(None)).focus()
+        return (NetworkAlone if network_only else Microscope)(rig, model, chosen).focus()
 
 
 def _pooled(trials: list[Trial], what: str) -> list[dict[str, Any]]:
@@ -236,12 +243,15 @@ def by(results: Sequence[dict[str, Any]], key: str) -> dict[str, dict[str, float
 
 def _stacks(args: argparse.Namespace) -> dict[str, Any]:
     model, out = models.load(args.model), {}
+    given = {"objective": args.objective, "pixel_um": args.pixel_um}
+    optics = {key: value for key, value in given.items() if value is not None}
+    config = override(load_config(None), "command line", optics=optics)
     for folder in stack_folders(args.folder):
         stack = ZStack.open(folder)
         rows = []
         for plane in range(len(stack)):
             result = replay(
-                folder, plane, model, step_um=args.step_um, network_only=args.network_only
+                folder, plane, model, config=config, step_um=args.step_um, network_only=args.network_only
             ).as_dict()
             result.pop("assumptions", None)
             rows.append({"start": plane, **result})
@@ -292,6 +302,8 @@ def _parser() -> argparse.ArgumentParser:
     stacks = commands.add_parser("stacks")
     stacks.add_argument("folder", type=Path, help="a z-stack, or a folder of them")
     stacks.add_argument("--step-um", type=float, default=1.0, help="where a stack states none")
+    stacks.add_argument("--objective", metavar="MxNA", help="where a stack states none")
+    stacks.add_argument("--pixel-um", type=float, metavar="U", help="where a stack states none")
     stacks.add_argument("--network-only", action="store_true", help="no sweep, and none to confirm")
     stacks.set_defaults(call=_stacks)
     for command in (simulated, stacks):

@@ -165,11 +165,12 @@ def _stacks(found: Found) -> str:
 
 From every plane, with the default config; steps and optics that a stack does not state are guessed, so the
 loop brackets what the network says with a contrast sweep. "Network alone" leaves out every sweep and believes
-the network. Counted: ended within one plane of the stated focus.
+the network; there a pixel that is not stated is taken as 0.25 µm. Counted: ended within one plane of the
+stated focus.
 
 {_table(("stack", "loop", "found by the network", "network alone", "captures"), rows)}
 
-`blood_0152`, network alone, at an assumed step from plane to plane:
+`blood_0152`, network alone, optics assumed 100x1.25 oil at 0.08 µm a pixel, and from plane to plane:
 
 {_table(("step", "within one plane", "ended on planes"), blood)}"""
 
