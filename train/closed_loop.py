@@ -28,7 +28,7 @@ from edge.dialogue import Settings
 from edge.errors import InputError, one_line
 from edge.microscope import Microscope, Result
 from edge.progress import Bar
-from edge.rig import FRAME_PX, replay_rig, simulated_rig
+from edge.rig import FRAME_PX, Rig, replay_rig, simulated_rig
 from edge.simulator.recording import microscope
 from edge.simulator.specimens import make
 from edge.zstack import ZStack
@@ -54,7 +54,7 @@ class Trial:
     empty: bool
     """An empty field instead."""
     start_dof: float
-    """Defocus at the start."""
+    """Defocus that the first look has, after the slack of the drive was taken up."""
     seed: int
     """Of noise, missed steps and slack."""
     model: str
@@ -106,14 +106,18 @@ def run_trial(trial: Trial) -> dict[str, Any]:
     optics = config.optics.optics()
     dof_um = optics.dof_um
     imaging, sensor = microscope(optics.objective, rng if data.optics == "random" else None)
-    rig = simulated_rig(
-        config,
-        start_defocus_um=trial.start_dof * dof_um,
-        specimen=specimen,
-        imaging=imaging,
-        sensor=sensor,
-    )
-    with rig:
+
+    def rig_at(defocus_um: float) -> Rig:
+        return simulated_rig(
+            config, start_defocus_um=defocus_um, specimen=specimen, imaging=imaging, sensor=sensor
+        )
+
+    start_um = trial.start_dof * dof_um
+    with rig_at(start_um) as rig:
+        # The same seed has the same slack: how far taking it up moves the specimen, this one tells.
+        rig.stage.move_to_um(rig.stage.position_um)
+        moved_um = rig.true_defocus_um() - start_um if rig.true_defocus_um else 0.0
+    with rig_at(start_um - moved_um) as rig:
         scope = Microscope(rig, _model(trial.model), config)
         result = scope.focus()
     first = scope.trace.entries[0].true_defocus_um
