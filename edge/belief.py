@@ -160,7 +160,7 @@ class Belief:
         return Reading(
             defocus=mean,
             sigma=sigma,
-            within=float(self._near(np.array([position]), tolerance)[0]),
+            within=self.near(position, tolerance),
             target=self._centre(best, tolerance, low, high),
             target_within=float(reach[best]),
             second=float(reach[elsewhere].max()) if elsewhere.any() else 0.0,
@@ -170,6 +170,10 @@ class Belief:
     def around(self, tolerance: float) -> Array:
         """For each place, ``(cells,)``: the mass within ``tolerance`` dof (of the network) of it."""
         return self._near(self.places, tolerance)
+
+    def near(self, place: float, tolerance: float) -> float:
+        """The mass within ``tolerance`` dof (of the network) of ``place``."""
+        return float(self._near(np.array([place]), tolerance)[0])
 
     def _near(self, places: Array, tolerance: float) -> Array:
         """The same for any ``places`` ``(N,)``; a cell that lies partly within counts in part."""

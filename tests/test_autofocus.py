@@ -181,6 +181,23 @@ class TestSweep:
         assert bench.position == pytest.approx(10.0, abs=0.5)
         assert len(bench.frames) <= bench.loop.budget
 
+    def test_begins_where_the_network_has_it_though_unsure(self) -> None:
+        """A broad belief never reaches the confidence asked for, but tells where a sweep need not go."""
+        found = {}
+        for name, network in (("broad", oracle(10.0, sigma=2.5)), ("none", unsure)):
+            bench = Bench(Settings(-40, 40, confidence=0.999), network, peaked(10.0))
+            done = bench.run(0.0)
+            assert (done.result, done.method) == ("focused", "sweep")
+            assert bench.position == pytest.approx(10.0, abs=0.5)
+            found[name] = [place for kind, place in bench.frames if kind == "glance"]
+        assert len(found["broad"]) < 0.65 * len(found["none"])
+        assert min(found["broad"]) > 4
+
+    def test_goes_on_where_the_network_was_wrong(self) -> None:
+        bench = Bench(Settings(-40, 40, confidence=0.999), oracle(-20.0, sigma=2.5), peaked(10.0))
+        assert bench.run(-18.0).result == "focused"
+        assert bench.position == pytest.approx(10.0, abs=0.5)
+
     def test_where_contrast_disagrees(self) -> None:
         """The network is sure of a place that is much less sharp than one seen on the way."""
         bench = Bench(SETTINGS, oracle(0.0), peaked(9.0))
