@@ -148,7 +148,8 @@ def _operators(flatbuffer: bytes) -> dict[str, int]:
             code = codes[graph.Operators(k).OpcodeIndex()]
             own = code.CustomCode()
             builtin = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-            found[f"custom {own.decode('utf-8', 'replace')}" if own else names[builtin]] += 1
+            name = names.get(builtin, f"number {builtin}")
+            found[f"custom {own.decode('utf-8', 'replace')}" if own else name] += 1
     return dict(found)
 
 
