@@ -16,7 +16,8 @@ returns:
                                                             APPROACHING ──Arrived──► CONFIRMING
                                                                                          │ Seen
                                                                                          ▼
-    nothing helped, or an empty field: RETURNING ──Arrived──► DONE no specimen or failed, or DONE focused
+    proved, and the middle of the belief a little way off: RETURNING ──Arrived──► DONE focused
+    nothing helped, or an empty field: RETURNING ──Arrived──► DONE no specimen or failed
     Cancelled, from anywhere but DONE: DONE failed
 
 *Proved* is: the belief has the confidence asked for within the tolerance, on at least two looks from
@@ -61,16 +62,16 @@ ONE_LOOK_CONFIDENCE = 0.97
 DISTINCT_SHARE = 0.5
 #: Places nearer to the focus than this share of the tolerance are as good as it.
 AS_GOOD = 0.5
+#: The middle of a proved belief is worth a move if it is this share of the tolerance off; never a look.
+POLISH = 0.2
 #: Sharpness may be this share of the best seen, for frame to frame variation.
 NO_WORSE = 0.93
 #: A refracting specimen is sharpest this many dof beside its focus at the most.
 REFRACTION_DOF = 4.0
 #: Where an empty-looking field is looked at again, to either side.
 PROBE_DOF = 8.0
-#: The first window of a sweep about its start ...
-WINDOW_DOF = 12.0
-#: ... and about the network's estimate, where it left this much belief and the sharpest place seen so near.
-NEAR_DOF, NEAR_MASS = 5.0, 0.8
+#: First window of a sweep: about its start, or the estimate, where so much belief and the best seen are near.
+WINDOW_DOF, NEAR_DOF, NEAR_MASS = 12.0, 5.0, 0.8
 #: A log-likelihood that spans less than this over all bins prefers none of them.
 _SAYS_NOTHING = 1e-6
 #: A bracket reaches this many tolerances to either side, in steps of a third of one.
@@ -158,7 +159,7 @@ class Autofocus:
             return self._start_bracket()
         sharpest, where = max((value, place) for place, value in self._seen)
         if sharpness >= NO_WORSE * sharpest or self.settings.phase:
-            return self._finish("focused", "the belief is sure and contrast agrees")
+            return self._accept("the belief is sure and contrast agrees")
         refracting = (
             abs(where - self._position) <= REFRACTION_DOF
             and self.surprise <= 0
@@ -169,7 +170,13 @@ class Autofocus:
         self._reason = "the belief is sure; a refracting specimen, sharpest beside its focus"
         if self.reading is not None and abs(where - self.reading.target) <= AS_GOOD * self.settings.tolerance:
             return self._to(State.APPROACHING, Move(where))  # in focus both here and there: the sharper one
-        return self._finish("focused", self._reason)
+        return self._accept(self._reason)
+
+    def _accept(self, reason: str) -> Request:
+        """In focus here, or a little way off, where the belief has its middle."""
+        target = self._allowed(self._read().target)
+        near = abs(target - self._position) <= POLISH * self.settings.tolerance
+        return self._finish("focused", reason) if near else self._return("focused", reason, target)
 
     def _distinct(self) -> bool:
         """Looks from different places, or one that is sure enough where nothing was assumed."""
@@ -230,12 +237,10 @@ class Autofocus:
 
         It costs half the frames, and the whole range is visited where it holds no clear peak.
         """
-        if self._told and self.reading is not None:
-            target = self._read().target
-            _, sharpest = max((value, place) for place, value in self._seen)
-            if abs(sharpest - target) < NEAR_DOF and self.belief.near(target, NEAR_DOF) >= NEAR_MASS:
-                return target, NEAR_DOF
-        return self._start, WINDOW_DOF
+        target = self._read().target
+        _, sharpest = max((value, place) for place, value in self._seen)
+        agreed = abs(sharpest - target) < NEAR_DOF and self.belief.near(target, NEAR_DOF) >= NEAR_MASS
+        return (target, NEAR_DOF) if self._told and agreed else (self._start, WINDOW_DOF)
 
     def _step(self, sweep: Sweep) -> Request:
         place = sweep.next_position()

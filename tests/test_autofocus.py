@@ -171,6 +171,31 @@ class TestOracle:
         assert bench.frames[-1][0] == "look"
 
 
+class TestTheLastMove:
+    def test_to_the_middle_of_the_belief_without_a_look(self) -> None:
+        """The network reads all of a large defocus but for 0.4 dof, and is right near focus."""
+        bench = Bench(SETTINGS, lambda z: log_normal(z if abs(z) < 2 else z - 0.4), peaked(0.0))
+        done = bench.run(6.0)
+        assert (done.result, done.method) == ("focused", "network")
+        last = bench.frames[-1][1]
+        assert abs(last) > 0.2, "the last look was beside the focus"
+        assert abs(bench.position) < abs(last) - 0.15
+        assert done.confidence is not None
+        assert done.confidence >= SETTINGS.confidence
+
+    def test_not_for_less_than_is_worth_it(self) -> None:
+        bench = Bench(SETTINGS, lambda z: log_normal(z if abs(z) < 2 else z - 0.1), peaked(0.0))
+        assert bench.run(6.0).result == "focused"
+        assert bench.position == bench.frames[-1][1]
+
+    def test_within_the_limits(self) -> None:
+        """What the belief has beyond a limit is not gone to."""
+        bench = Bench(Settings(-10.0, 0.3), oracle(0.6), peaked(0.3))
+        assert bench.run(-5.0).result == "focused"
+        assert bench.position <= 0.3
+        assert all(place <= 0.3 for place in bench.asked)
+
+
 class TestSweep:
     @pytest.mark.parametrize("start", [-35.0, 0.0, 12.0])
     @pytest.mark.parametrize("network", [unsure, oracle(-20.0)], ids=["unsure", "wrong"])
