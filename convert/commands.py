@@ -81,8 +81,8 @@ def _verify(folder: Path, path: Path) -> int:
     flatbuffer, card = cards.read(path)
     read = read_run(folder)
     wanted, bins = read.recipe.network, bins_of(read.recipe.network)
-    of_run = (wanted.tile_px, wanted.input, tuple(bins.centres.tolist()))
-    if (card.tile_px, card.input, card.bin_centres) != of_run:
+    of_run = (wanted.tile_px, wanted.input, tuple(bins.centres.tolist()), bins.unit)
+    if (card.tile_px, card.input, card.bin_centres, card.unit) != of_run:
         raise ModelError(f"{path}: tiles or bins are not those of {folder}: it was made from another run")
     network = saved_network.load(folder, wanted)
     with Bar("tiles", verify.work(len(read.test))) as bar:

@@ -129,7 +129,7 @@ def check_integer(flatbuffer: bytes) -> dict[str, int]:
             raise ModelError(f"converted model: {_name_and_type(details)}, integers are needed")
     operators = _operators(flatbuffer)
     for name in operators:
-        if not name.isupper():
+        if not name.isupper() or name in ("CUSTOM", "DELEGATE"):
             raise ModelError(f"converted model: operator {name}: built-in operators are needed")
     return operators
 

@@ -16,8 +16,7 @@ returns:
                                                             APPROACHING ──Arrived──► CONFIRMING
                                                                                          │ Seen
                                                                                          ▼
-    proved, and the middle of the belief a little way off: RETURNING ──Arrived──► DONE focused
-    nothing helped, or an empty field: RETURNING ──Arrived──► DONE no specimen or failed
+    nothing helped, an empty field, or proved a little way off: RETURNING ──Arrived──► DONE, whichever it is
     Cancelled, from anywhere but DONE: DONE failed
 
 *Proved* is: the belief has the confidence asked for within the tolerance, on at least two looks from
@@ -62,8 +61,8 @@ ONE_LOOK_CONFIDENCE = 0.97
 DISTINCT_SHARE = 0.5
 #: Places nearer to the focus than this share of the tolerance are as good as it.
 AS_GOOD = 0.5
-#: The middle of a proved belief is worth a move if it is this share of the tolerance off; never a look.
-POLISH = 0.2
+#: Worth a move without a look: a proved belief's middle, this share of the tolerance to so many dof away.
+POLISH, POLISH_DOF = 0.2, 0.5
 #: Sharpness may be this share of the best seen, for frame to frame variation.
 NO_WORSE = 0.93
 #: A refracting specimen is sharpest this many dof beside its focus at the most.
@@ -71,9 +70,8 @@ REFRACTION_DOF = 4.0
 #: Where an empty-looking field is looked at again, to either side.
 PROBE_DOF = 8.0
 #: First window of a sweep: about its start, or the estimate, where so much belief and the best seen are near.
-WINDOW_DOF, NEAR_DOF, NEAR_MASS = 12.0, 5.0, 0.8
-#: A log-likelihood that spans less than this over all bins prefers none of them.
-_SAYS_NOTHING = 1e-6
+WINDOW_DOF, ABOUT_DOF, ABOUT_MASS = 12.0, 5.0, 0.8
+_SAYS_NOTHING = 1e-6  # a log-likelihood that spans less over all bins prefers none of them
 #: A bracket reaches this many tolerances to either side, in steps of a third of one.
 BRACKET_REACH, BRACKET_STEP = 1.5, 0.5
 
@@ -173,10 +171,12 @@ class Autofocus:
         return self._accept(self._reason)
 
     def _accept(self, reason: str) -> Request:
-        """In focus here, or a little way off, where the belief has its middle."""
-        target = self._allowed(self._read().target)
-        near = abs(target - self._position) <= POLISH * self.settings.tolerance
-        return self._finish("focused", reason) if near else self._return("focused", reason, target)
+        """In focus here, or a little way off, where the belief has its middle and is no less sure."""
+        s, here = self.settings, self._read()
+        worth = POLISH * s.tolerance < abs(here.target - self._position) <= POLISH_DOF
+        if worth and len(self._informative) > 1 and here.target_within >= here.within:
+            return self._return("focused", reason, here.target)
+        return self._finish("focused", reason)
 
     def _distinct(self) -> bool:
         """Looks from different places, or one that is sure enough where nothing was assumed."""
@@ -233,14 +233,14 @@ class Autofocus:
         return self._step(self._sweep)
 
     def _first_window(self) -> tuple[float, float]:
-        """Where a sweep begins, middle and half width: about the belief, where contrast is of its mind.
-
-        It costs half the frames, and the whole range is visited where it holds no clear peak.
-        """
+        """Where a sweep begins, middle and half width: about the belief, if contrast is of its mind."""
         target = self._read().target
         _, sharpest = max((value, place) for place, value in self._seen)
-        agreed = abs(sharpest - target) < NEAR_DOF and self.belief.near(target, NEAR_DOF) >= NEAR_MASS
-        return (target, NEAR_DOF) if self._told and agreed else (self._start, WINDOW_DOF)
+        # As the network counts depths of field; and never fewer places than settle a window.
+        half = max(ABOUT_DOF / abs(self.belief.gain()), 3 * self.settings.sweep_step)
+        agreed = abs(sharpest - target) < half <= WINDOW_DOF
+        agreed &= self._told and self.belief.near(target, ABOUT_DOF) >= ABOUT_MASS
+        return (target, half) if agreed else (self._start, WINDOW_DOF)
 
     def _step(self, sweep: Sweep) -> Request:
         place = sweep.next_position()

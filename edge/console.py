@@ -45,7 +45,7 @@ def result_lines(result: Result) -> list[str]:
         f" ({result.sharpness_end / result.sharpness_start:.3g} times)" if result.sharpness_start > 0 else ""
     )
     lines.append(
-        f"sharpness {result.sharpness_start:.3g} at the start, {result.sharpness_end:.3g} at the end{change}"
+        f"sharpness: first frame {result.sharpness_start:.3g}, last {result.sharpness_end:.3g}{change}"
     )
     return lines + [f"assumed: {sentence}" for sentence in result.assumptions]
 

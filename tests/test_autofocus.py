@@ -188,12 +188,35 @@ class TestTheLastMove:
         assert bench.run(6.0).result == "focused"
         assert bench.position == bench.frames[-1][1]
 
+    def test_not_after_a_single_look(self) -> None:
+        bench = Bench(Settings(-40, 40, tolerance=2.0), lambda z: log_normal(z, sigma=0.4), peaked(0.0))
+        assert bench.run(0.45).result == "focused"
+        assert [place for _, place in bench.frames] == [0.45]
+        assert bench.position == 0.45
+
+    def test_nor_over_more_than_a_look_errs(self) -> None:
+        wide = Settings(-40, 40, tolerance=5.0)
+        bench = Bench(wide, lambda z: log_normal(z if abs(z) < 5 else z - 2.4), peaked(0.0, width=9.0))
+        assert bench.run(9.0).result == "focused"
+        assert abs(bench.position) > 1.5
+        assert bench.position == bench.frames[-1][1]
+
     def test_within_the_limits(self) -> None:
         """What the belief has beyond a limit is not gone to."""
         bench = Bench(Settings(-10.0, 0.3), oracle(0.6), peaked(0.3))
         assert bench.run(-5.0).result == "focused"
         assert bench.position <= 0.3
         assert all(place <= 0.3 for place in bench.asked)
+
+    def test_stopped_on_the_way(self) -> None:
+        bench = Bench(SETTINGS, lambda z: log_normal(z if abs(z) < 2 else z - 0.4), peaked(0.0))
+        loop, bench.position = Autofocus(SETTINGS), 6.0
+        request = loop.send(Begin(6.0))
+        while loop.state is not State.RETURNING:
+            request = loop.send(bench.answer(request))
+        done = loop.send(Cancelled("enough"))
+        assert isinstance(done, Done)
+        assert (done.result, done.reason) == ("failed", "enough")
 
 
 class TestSweep:
@@ -222,6 +245,20 @@ class TestSweep:
         bench = Bench(Settings(-40, 40, confidence=0.999), oracle(-20.0, sigma=2.5), peaked(10.0))
         assert bench.run(-18.0).result == "focused"
         assert bench.position == pytest.approx(10.0, abs=0.5)
+        glanced = [place for kind, place in bench.frames if kind == "glance"]
+        assert all(-26 < place < -14 for place in glanced[:8]), "first about the network's estimate"
+
+    @pytest.mark.parametrize("step", [1.0, 2.5, 4.0])
+    @pytest.mark.parametrize("gain", [0.25, -0.4, 1.0, 2.5])
+    def test_a_window_about_the_belief_never_costs_the_whole_range(self, gain: float, step: float) -> None:
+        """Of unknown pitch, and however coarse the sweep: at most what a sweep about the start takes."""
+        settings = Settings(-100, 100, gains=UNKNOWN, confidence=0.9999, sweep_step=step, assumed=True)
+        frames = {}
+        for name, network in (("broad", oracle(0.0, gain=gain, sigma=2.5)), ("none", unsure)):
+            bench = Bench(settings, network, lambda z: peaked(0.0)(gain * z))
+            assert bench.run(8.0).result == "focused"
+            frames[name] = len(bench.frames)
+        assert frames["broad"] <= 1.2 * frames["none"] + 4
 
     def test_where_contrast_disagrees(self) -> None:
         """The network is sure of a place that is much less sharp than one seen on the way."""

@@ -28,6 +28,14 @@ class TestHeld:
         assert found.right
         assert found.in_interval
 
+    def test_the_mass_is_that_about_the_estimate(self) -> None:
+        """The most probable window holds both peaks; their mean is too far from one of them."""
+        p = 0.9 * (np.abs(GRID + 0.9) < 0.04) + 0.1 * (np.abs(GRID - 0.9) < 0.04)
+        found = held(GRID, p, 0.9)
+        assert found.estimate == pytest.approx(-0.72, abs=0.01)
+        assert found.confidence == pytest.approx(0.9, abs=0.01)
+        assert not found.right
+
     def test_either_order_of_places(self) -> None:
         p = 0.7 * gauss(3.0) + 0.3 * gauss(-2.0)
         assert held(GRID[::-1], p[::-1], -2.0) == held(GRID, p, -2.0)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.dialogue import State
 from edge.microscope import Trace
 from edge.optics import Optics
 from train.evaluate import INTERVAL, TOLERANCE_DOF, expected_calibration_error
@@ -22,9 +23,9 @@ FAR_DOF = 1.0
 class Held:
     """One belief over signed defocus, all in depths of field.
 
-    ``estimate``: mean of the most probable window of `TOLERANCE_DOF` to either side. ``confidence``: mass of
-    that window. ``truth``: what was so. ``likelier``: mass of the places likelier than the truth; were the
-    belief exactly right, it would be spread evenly over 0 to 1. ``position``: of the stage.
+    ``estimate``: mean of the most probable window of `TOLERANCE_DOF` to either side. ``confidence``: mass so
+    near the estimate. ``truth``: what was so. ``likelier``: mass of the places likelier than the truth; were
+    the belief exactly right, it would be spread evenly over 0 to 1. ``position``: of the stage.
     """
 
     estimate: float
@@ -35,7 +36,7 @@ class Held:
 
     @property
     def right(self) -> bool:
-        """Whether the truth lies in the window that ``confidence`` is the mass of."""
+        """Whether the truth lies so near the estimate, too."""
         return abs(self.estimate - self.truth) <= TOLERANCE_DOF
 
     @property
@@ -54,16 +55,20 @@ def held(defocus: Array, probability: Array, truth: float, position: float = 0.0
     mass = below[ends[:, 1]] - below[ends[:, 0]]
     low, high = ends[int(mass.argmax())]
     estimate = float((p[low:high] * x[low:high]).sum() / p[low:high].sum())
+    edges = np.append(x - (x[1] - x[0]) / 2, x[-1] + (x[1] - x[0]) / 2)
+    window = np.interp([estimate - TOLERANCE_DOF, estimate + TOLERANCE_DOF], edges, below)
     at_truth = float(np.interp(truth, x, p))
-    return Held(estimate, float(mass.max()), truth, float(p[p > at_truth].sum()), position)
+    return Held(estimate, float(window[1] - window[0]), truth, float(p[p > at_truth].sum()), position)
 
 
 def of_trace(trace: Trace, optics: Optics) -> list[Held]:
-    """The beliefs after each look of a run whose true defocus is known; the glances of a sweep have none."""
+    """The beliefs after each look of a run whose true defocus is known; without those that a sweep needed."""
     return [
         held(*entry.belief, optics.dof_from_um(entry.true_defocus_um), optics.dof_from_um(entry.position_um))
         for entry in trace.entries
-        if entry.belief is not None and entry.true_defocus_um is not None
+        if entry.state == State.LOOKING.value
+        and entry.belief is not None
+        and entry.true_defocus_um is not None
     ]
 
 

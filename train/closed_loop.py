@@ -145,8 +145,8 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Shares and medians of simulated runs on specimens, one or more.
 
     ``worse``: runs that end farther from focus than they began and beyond the tolerance; ``less_sharp``: runs
-    that end less sharp than they began (refracting specimens are sharpest beside focus). ``…_first`` and
-    ``…_second``: `beliefs.figures` after that look.
+    whose last frame is less sharp than the first (refracting specimens are sharpest beside focus).
+    ``…_first`` and ``…_second``: `beliefs.figures` after that look.
     """
     error = np.array([abs(r["true_defocus_dof"]) for r in results])
     start = np.array([abs(r["start_dof"]) for r in results])

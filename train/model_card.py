@@ -233,11 +233,16 @@ def _loop_table(rows: dict[str, Found]) -> str:
                 f"{100 * row['by_network']:.1f} %",
                 f"{row['captures_median']:.0f} / {row['captures_p95']:.0f}",
                 f"{row['error_median_dof']:.2f} / {row['error_p95_dof']:.2f} dof",
-                f"{100 * row['wrong_direction_first']:.1f} / {100 * row['wrong_direction_second']:.1f} %",
+                f"{_percent(row, 'wrong_direction_first')} / {_percent(row, 'wrong_direction_second')}",
             )
             for name, row in rows.items()
         ],
     )
+
+
+def _percent(row: Found, key: str) -> str:
+    """A dash where no run had a look to count."""
+    return f"{100 * row[key]:.1f} %" if key in row else "-"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
