@@ -106,11 +106,13 @@ def convert(read: Run, *, name: str) -> Converted:
     ``name`` is what errors call the file. Raises InputError for an unreadable network, ModelError where the
     result is not integer all through or too far from the float network.
     """
-    from convert import quantize, verify  # TensorFlow: only now, when everything else was right
+    from convert import quantize, rounding, verify  # TensorFlow: only now, when everything else was right
 
     bins = bins_of(read.recipe.network)
     network = saved_network.load(read.folder, read.recipe.network)
-    flatbuffer, reference = (quantize.to_tflite(network, sample) for sample in (read.calibration, None))
+    reference = quantize.to_tflite(network, None)
+    with Bar("layers", len(rounding.plan(network))) as bar:
+        flatbuffer = quantize.int8_of(read, network, progress=bar.advance)
     verify.check_integer(flatbuffer)
     card = card_of(flatbuffer, read, bins)
     int8 = models.Model(flatbuffer, card, name=name)

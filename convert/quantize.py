@@ -5,14 +5,26 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convert import rounding
 from edge.errors import InputError
 from edge.model import quiet_stderr
+from train import saved_network
+from train.run_folder import Run
+
+
+def int8_of(read: Run, network: Any, *, progress: Callable[[float], None] | None = None) -> bytes:
+    """The int8 flatbuffer of the ``network`` of a run, which stays as it is; its weights rounded as
+    `convert.rounding` says. ``progress`` is told the layers done since.
+    """
+    spare = saved_network.load(read.folder, read.recipe.network)
+    rounding.round_weights(spare, network, read.calibration, progress=progress)
+    return to_tflite(spare, read.calibration)
 
 
 def to_tflite(model: Any, calibration: NDArray[np.int8] | None) -> bytes:

@@ -54,7 +54,7 @@ def put_to_trial(read: Run, name: str) -> Trial:
     network = saved_network.load(read.folder, read.recipe.network)
     judged = judge(read, predict(read, network))
     found = metrics.of_run(read, judged, size_of(network))
-    flatbuffer = quantize.to_tflite(network, read.calibration)
+    flatbuffer = quantize.int8_of(read, network)
     verify.check_integer(flatbuffer)
     fitted = {"temperature": judged.temperature, "tile_weight": judged.tile_weight}
     card = card_of(flatbuffer, read, judged.bins).model_copy(update=fitted)
