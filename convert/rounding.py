@@ -9,10 +9,10 @@ the output over the inputs ``x`` that the layer meets,
 
     E |(q s - w) x|^2 = d' C d,    d = q s - w,    C = E[x x']
 
-(Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML 2020). From the nearest ``q``
-on, single steps up or down are taken, the most rewarding first, as long as they lower it. The mean error that
-is left goes into the bias (Nagel et al., Data-Free Quantization, ICCV 2019, section 4.2). Layers follow in
-order, each on what the ones before it give by now.
+(Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, ICML 2020). From the nearest
+``q`` on, single steps up or down are taken, the most rewarding first, as long as they lower it. The mean
+error that is left goes into the bias (Nagel et al., Data-Free Quantization, ICCV 2019, section 4.2). Layers
+follow in order, each on what the ones before it give by now.
 
 Afterwards the weights, with the normalisation folded in, are whole steps, and the largest of each channel is
 where it was: the converter's own rounding finds just these.

@@ -75,7 +75,7 @@ class TestNetworks:
         [("mobilenetv2", "parfocal"), ("mobilenetv2", "paper"), ("resnet50", "paper"), ("vgg16", "parfocal")],
     )
     def test_the_network_says_the_same(self, base: str, head: str) -> None:
-        """With biases that normalisation has, or layers of their own, with activations built in, and added."""
+        """With biases in the normalisation or the layer, activations built in, and sums."""
         from train import network
 
         recipe = tiny.recipe(network={"base": base, "head": head, "cut": 2 if base != "mobilenetv2" else 4})

@@ -12,7 +12,7 @@ from edge.errors import InputError
 def test_ratios_are_of_medians(monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.load("default")
     monkeypatch.setattr(speed, "STOCK_PX", model.card.tile_px)
-    found = speed.measure(model, models.load("default"), rounds=3)
+    found = speed.measure(model, models.load("default"), models.load("default"), rounds=3)
     ms = {name: timing["median_ms"] for name, timing in found["ms"].items()}
     assert found["tiles"] == model.card.recipe["network"]["tiles_per_frame"]
     assert found["tiles_over_stock"] == pytest.approx(ms["tiles"] / ms["stock"])
@@ -25,4 +25,4 @@ def test_all_tiles_or_none() -> None:
     recipe = {**model.card.recipe, "network": {**model.card.recipe["network"], "tiles_per_frame": 16}}
     model.card = model.card.model_copy(update={"recipe": recipe})
     with pytest.raises(InputError, match="9 of 16 tiles"):
-        speed.measure(model, model, rounds=1)
+        speed.measure(model, model, model, rounds=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,23 @@ class Asked:
         word = "aim met" if met[1] else "met" if met[0] else "**short**"
         shown = (_shown(x, self.unit) for x in (self.least, self.aim, value))
         return f"| {self.name} | {' | '.join(shown)} | {word} |"
+
+
+def _speedup(found: Found) -> float:
+    """As `convert.verify.Verified.lines` prints it."""
+    return float(_number(r"float [\d.]+ ms: ([\d.]+) times as fast", found["verify"])[0])
+
+
+def _apart(found: Found) -> float:
+    """The largest median that the comparison with arm64 printed."""
+    return max(float(value) for value in _number(r"median ([\d.]+) dof", found["arm64"]))
+
+
+def _number(pattern: str, text: str) -> list[str]:
+    values = re.findall(pattern, text)
+    if not values:
+        raise KeyError(pattern)
+    return values
 
 
 def _loss(found: Found) -> float:
@@ -105,6 +123,10 @@ ASKED = (
         "",
         lambda f: f["speed"]["tiles_over_stock"],
     ),
+    Asked(
+        "int8 against float, the same network, one thread: times as fast", 1.4, 2.0, "", _speedup, most=False
+    ),
+    Asked("x86_64 and arm64, XNNPACK and built-in kernels: median apart", 0.1, 0.03, "dof", _apart),
 )
 
 
