@@ -117,7 +117,7 @@ class Autofocus:
         s = self.settings
         coarse = math.ceil((s.high - s.low) / s.sweep_step) + 12
         bracket = math.ceil(2 * BRACKET_REACH / BRACKET_STEP) + 12 if s.assumed else 0
-        return s.max_looks + 2 + bracket + (coarse + 2 if s.sweep else 0)
+        return s.max_looks + 3 + bracket + (coarse + 2 if s.sweep else 0)
 
     def _begin(self, event: Begin) -> Request:
         s = self.settings
@@ -147,9 +147,11 @@ class Autofocus:
         last = self.looks >= self.settings.max_looks
         if sure and (last or self._central(self.reading)):
             return self._settle(event.sharpness)
-        if last:
+        # Sure of another place than this: one look more, to prove it, is far less than a sweep.
+        there = self._told and self.reading.target_within >= self.settings.confidence
+        if last and not (there and self.looks == self.settings.max_looks):
             return self._fall_back("the network did not settle within the looks allowed")
-        return self._move_to(self._next_target(self.reading))
+        return self._move_to(self.reading.target if last else self._next_target(self.reading))
 
     def _settle(self, sharpness: float) -> Request:
         """The belief is sure: accept, bracket, or fall back where contrast contradicts it."""
@@ -172,8 +174,8 @@ class Autofocus:
 
     def _accept(self, reason: str) -> Request:
         """In focus here, or a little way off, where the belief has its middle and is no less sure."""
-        s, here = self.settings, self._read()
-        worth = POLISH * s.tolerance < abs(here.target - self._position) <= POLISH_DOF
+        here = self._read()
+        worth = POLISH * self.settings.tolerance < abs(here.target - self._position) <= POLISH_DOF
         if worth and len(self._informative) > 1 and here.target_within >= here.within:
             return self._return("focused", reason, here.target)
         return self._finish("focused", reason)
@@ -238,7 +240,7 @@ class Autofocus:
         _, sharpest = max((value, place) for place, value in self._seen)
         # As the network counts depths of field; and never fewer places than settle a window.
         half = max(ABOUT_DOF / abs(self.belief.gain()), 3 * self.settings.sweep_step)
-        agreed = abs(sharpest - target) < half <= WINDOW_DOF
+        agreed = abs(sharpest - target) < half <= WINDOW_DOF and self.looks == len(self._informative) > 1
         agreed &= self._told and self.belief.near(target, ABOUT_DOF) >= ABOUT_MASS
         return (target, half) if agreed else (self._start, WINDOW_DOF)
 

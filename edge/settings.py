@@ -82,7 +82,8 @@ class FocusConfig(Section):
     """Probability of being within `tolerance_dof` at which a run ends as focused."""
 
     max_looks: int = Field(default=5, ge=1, le=100)
-    """Frames that the network may look at before the sweep takes over, or the run fails."""
+    """Frames that the network may look at before the sweep takes over, or the run fails; one more where it is
+    sure of another place."""
 
     sweep: bool = Field(default=True)
     """Whether a classical sweep follows where the network does not settle it."""

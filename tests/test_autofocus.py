@@ -171,6 +171,25 @@ class TestOracle:
         assert bench.frames[-1][0] == "look"
 
 
+class TestTheLastLook:
+    def test_one_more_where_the_belief_is_sure_of_another_place(self) -> None:
+        """Broad looks far from focus and one sharp one beside it: that one is the last allowed."""
+        settings = Settings(-40, 40, max_looks=2)
+        bench = Bench(settings, lambda z: log_normal(z + (1.2 if z > 3 else 0), sigma=0.5), peaked(0.0))
+        done = bench.run(6.0)
+        assert (done.result, done.method) == ("focused", "network")
+        assert bench.looks == 3
+        assert abs(bench.position) < 0.6
+        assert len(bench.frames) <= bench.loop.budget
+
+    def test_but_one_only(self) -> None:
+        """A network that is always sure of a place three dof farther on."""
+        settings = Settings(-40, 40, max_looks=2)
+        bench = Bench(settings, lambda z: log_normal(-3.0, sigma=0.2), peaked(20.0))
+        assert bench.run(0.0).method == "sweep"
+        assert [kind for kind, _ in bench.frames[:4]].count("look") <= 3
+
+
 class TestTheLastMove:
     def test_to_the_middle_of_the_belief_without_a_look(self) -> None:
         """The network reads all of a large defocus but for 0.4 dof, and is right near focus."""
@@ -240,6 +259,14 @@ class TestSweep:
             found[name] = [place for kind, place in bench.frames if kind == "glance"]
         assert len(found["broad"]) < 0.65 * len(found["none"])
         assert min(found["broad"]) > 4
+
+    def test_a_blank_look_leaves_the_belief_behind(self) -> None:
+        """The network sends the stage off the specimen: the sweep begins about the start."""
+        bench = Bench(SETTINGS, lambda z: None if z > 4 else log_normal(-5.0), peaked(-2.0))
+        assert bench.run(0.0).method == "sweep"
+        glanced = [place for kind, place in bench.frames if kind == "glance"]
+        assert min(glanced) == pytest.approx(-12, abs=0.6)
+        assert bench.position == pytest.approx(-2.0, abs=0.5)
 
     def test_goes_on_where_the_network_was_wrong(self) -> None:
         bench = Bench(Settings(-40, 40, confidence=0.999), oracle(-20.0, sigma=2.5), peaked(10.0))

@@ -265,16 +265,23 @@ def distance(found: Found) -> bytes:
 
     def draw(figure: Figure) -> None:
         top, bottom = figure.subplots(2, 1, sharex=True)
-        sides = (("frames", "another microscope each", figures.BLUE), ("frames-fixed", "one", figures.ORANGE))
+        sides = (
+            ("frames", "another for each", figures.BLUE),
+            ("frames-fixed", "one for all", figures.ORANGE),
+        )
         for name, label, colour in sides:
             rows = found[name]["frames_by_distance"]
             middle = [(row["from"] + row["to"]) / 2 for row in rows]
             top.plot(middle, [row["median_dof"] for row in rows], "o-", color=colour, label=label)
-            far = [(m, 100 * row["wrong_direction"]) for m, row in zip(middle, rows, strict=True)]
+            far = [
+                (m, 100 * row["wrong_direction"])
+                for m, row in zip(middle, rows, strict=True)
+                if row["from"] >= 1  # nearer to focus a direction means nothing
+            ]
             bottom.plot(*zip(*far, strict=True), "o-", color=colour)
         top.set_ylabel("median error, dof")
         top.set_ylim(bottom=0)
-        top.legend(title="microscopes")
+        top.legend(title="microscope")
         bottom.set_ylabel("wrong direction, %")
         bottom.set_ylim(bottom=0)
         bottom.set_xlabel("distance from focus, depths of field")
