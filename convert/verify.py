@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -94,10 +97,10 @@ def verify(
     apart: dict[str, Difference] = {}
     logits: dict[str, NDArray[np.float64]] = {}
     for runtime in available_runtimes():
-        logits[runtime] = infer(
-            Model(flatbuffer, card, name="int8", runtime=runtime), part, progress=progress
-        )
+        logits[runtime] = _alone(flatbuffer, card, part, runtime)
         apart[runtime.split(".")[0]] = bounded(logits[runtime], truth, bins, dof)
+        if progress is not None:
+            progress(len(part))
     int8 = Model(flatbuffer, card, name="int8")
     plain = infer(Model(flatbuffer, card, name="int8", delegates=False), few, progress=progress)
     apart[f"{int8.runtime.split('.')[0]}, built-in kernels"] = bounded(plain, truth[: len(few)], bins, dof)
@@ -105,6 +108,19 @@ def verify(
     took = interleaved({"int8": lambda: int8.infer(tile), "float32": lambda: float32.infer(tile)})
     kernels = difference(logits[int8.runtime][: len(few)], plain, bins, dof)
     return Verified(operators, apart, kernels, took["int8"], took["float32"])
+
+
+def _alone(flatbuffer: bytes, card: Card, data: TileData, runtime: str) -> NDArray[np.float64]:
+    """Logits ``(N, bins)`` of a runtime in a process of its own: two in one process may break one another."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            return pool.submit(_infer, flatbuffer, card, data, runtime).result()
+        except BrokenProcessPool as error:
+            raise ModelError(f"converted model: {runtime} ended its process") from error
+
+
+def _infer(flatbuffer: bytes, card: Card, data: TileData, runtime: str) -> NDArray[np.float64]:
+    return infer(Model(flatbuffer, card, name="converted model", runtime=runtime), data)
 
 
 def work(tiles: int) -> int:
