@@ -9,15 +9,13 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convert.alone import logits_alone
 from convert.latency import Timing, interleaved
 from edge.card import Card
 from edge.errors import ModelError, one_line
@@ -97,7 +95,7 @@ def verify(
     apart: dict[str, Difference] = {}
     logits: dict[str, NDArray[np.float64]] = {}
     for runtime in available_runtimes():
-        logits[runtime] = _alone(flatbuffer, card, part, runtime)
+        logits[runtime] = logits_alone(flatbuffer, card, floats(part.pixels), runtime)
         apart[runtime.split(".")[0]] = bounded(logits[runtime], truth, bins, dof)
         if progress is not None:
             progress(len(part))
@@ -108,19 +106,6 @@ def verify(
     took = interleaved({"int8": lambda: int8.infer(tile), "float32": lambda: float32.infer(tile)})
     kernels = difference(logits[int8.runtime][: len(few)], plain, bins, dof)
     return Verified(operators, apart, kernels, took["int8"], took["float32"])
-
-
-def _alone(flatbuffer: bytes, card: Card, data: TileData, runtime: str) -> NDArray[np.float64]:
-    """Logits ``(N, bins)`` of a runtime in a process of its own: two in one process may break one another."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(_infer, flatbuffer, card, data, runtime).result()
-        except BrokenProcessPool as error:
-            raise ModelError(f"converted model: {runtime} ended its process") from error
-
-
-def _infer(flatbuffer: bytes, card: Card, data: TileData, runtime: str) -> NDArray[np.float64]:
-    return infer(Model(flatbuffer, card, name="converted model", runtime=runtime), data)
 
 
 def work(tiles: int) -> int:
