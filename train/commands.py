@@ -100,7 +100,7 @@ def _evaluate(args: argparse.Namespace) -> int:
         )
     out = report(model, data)
     if args.json:
-        print(json.dumps({"model": model.name, "runtime": model.runtime, **out}, indent=1))
+        print(json.dumps({"model": args.model, "runtime": model.runtime, **out}, indent=1))
         return 0
     print(f"{model.name} ({model.runtime}), {len(data)} tiles of {out['frames']['n']} frames")
     _table({"tiles": out["tiles"], "frames": out["frames"], **out["frames_by_kind"]})
