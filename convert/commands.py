@@ -113,7 +113,6 @@ def convert(read: Run, *, name: str) -> Converted:
     reference = quantize.to_tflite(network, None)
     with Bar("layers", len(rounding.plan(network))) as bar:
         flatbuffer = quantize.int8_of(read, network, progress=bar.advance)
-    verify.check_integer(flatbuffer)
     card = card_of(flatbuffer, read, bins)
     int8 = models.Model(flatbuffer, card, name=name)
     float32 = models.Model(reference, card, name="float reference")

@@ -174,9 +174,9 @@ class Autofocus:
 
     def _accept(self, reason: str) -> Request:
         """In focus here, or a little way off, where the belief has its middle and is no less sure."""
-        here = self._read()
-        worth = POLISH * self.settings.tolerance < abs(here.target - self._position) <= POLISH_DOF
-        if worth and len(self._informative) > 1 and here.target_within >= here.within:
+        here, tolerance = self._read(), self.settings.tolerance
+        worth = POLISH * tolerance < abs(here.target - self._position) <= POLISH_DOF
+        if worth and len(self._informative) > 1 and self.belief.near(here.target, tolerance) >= here.within:
             return self._return("focused", reason, here.target)
         return self._finish("focused", reason)
 

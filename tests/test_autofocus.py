@@ -220,6 +220,17 @@ class TestTheLastMove:
         assert abs(bench.position) > 1.5
         assert bench.position == bench.frames[-1][1]
 
+    def test_not_to_where_the_belief_is_less_sure(self) -> None:
+        """The mean about the best place can hold less than the place where the stage stands."""
+        loop = Autofocus(Settings(-40.0, 40.0, confidence=0.95))
+        loop.send(Begin(0.0))
+        belief, loop._informative = loop.belief, [4.0, 0.0]
+        belief.mass = np.zeros_like(belief.mass)
+        for place, mass in ((-0.45, 0.92), (0.85, 0.06), (-8.0, 0.02)):
+            belief.mass[0, int(np.abs(belief.places - place).argmin())] = mass
+        assert 0.2 < abs(loop._read().target) < 0.5, "else there is nothing to refuse"
+        assert isinstance(loop._accept("proved"), Done)
+
     def test_within_the_limits(self) -> None:
         """What the belief has beyond a limit is not gone to."""
         bench = Bench(Settings(-10.0, 0.3), oracle(0.6), peaked(0.3))

@@ -122,13 +122,18 @@ def likelier(log_p: Array, centres: Array, truth: Array) -> Array:
     """
     p = np.exp(log_p)
     p = (1 - OUTLIER_SHARE) * p + OUTLIER_SHARE / p.shape[1]
-    low, share = _between(centres, truth)
-    rows = np.arange(len(p))
-    at_truth = p[rows, low] * (1 - share) + p[rows, low + 1] * share
+    at_truth = _at(p, centres, truth)
     fine = np.linspace(centres[0], centres[-1], _FINER * (len(centres) - 1) + 1)
     low, share = _between(centres, fine)
     dense = p[:, low] * (1 - share) + p[:, low + 1] * share
     return np.asarray(np.where(dense > at_truth[:, None], dense, 0).sum(axis=1) / dense.sum(axis=1))
+
+
+def _at(p: Array, centres: Array, x: Array) -> Array:
+    """``p`` ``(N, B)`` at one place ``x`` ``(N,)`` a row, between bins too."""
+    low, share = _between(centres, x)
+    rows = np.arange(len(p))
+    return np.asarray(p[rows, low] * (1 - share) + p[rows, low + 1] * share)
 
 
 def _between(centres: Array, x: Array) -> tuple[NDArray[np.intp], Array]:
@@ -233,8 +238,5 @@ def fit_calibration(logits: Array, data: TileData, bins: Bins) -> tuple[float, f
 def _nll(predictions: Predictions) -> float:
     """Mean negative log-probability at the truth, interpolated between bins, floored as in `edge.belief`."""
     centres, truth = predictions.bins.centres, predictions.truth
-    low, share = _between(centres, truth)
-    rows = np.arange(len(truth))
-    p = np.exp(predictions.log_p)
-    value = p[rows, low] * (1 - share) + p[rows, low + 1] * share
+    value = _at(np.exp(predictions.log_p), centres, truth)
     return float(-np.log(0.98 * value + 0.02 / len(centres)).mean())
