@@ -356,7 +356,7 @@ class TestDamage:
         (run / "recipe.json").write_text(other.model_dump_json(), "utf-8")
         code, text, err = parfocal("convert", run, "--out", out)
         assert (code, text) == (2, "")
-        assert "recipe.json asks for (32, 32, 3) and 9" in err
+        assert "the recipe asks for (32, 32, 3) and 9" in err
         assert not out.exists()
 
     def test_a_truncated_model_file_is_one_line(self, workshop: Path, tmp_path: Path) -> None:

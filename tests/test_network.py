@@ -59,6 +59,16 @@ def _arrays(model: Any) -> dict[str, NDArray[np.float32]]:
     return {f"{x.name}/{w.name}": np.asarray(w) for x in layers if x not in bases for w in x.weights}
 
 
+def test_an_earlier_run_is_gone_on_from(tmp_path: Path) -> None:
+    earlier = _build("scratch", seed=1)
+    earlier.save(tmp_path / "model.keras")
+    for ours, theirs in zip(
+        _build(tmp_path / "model.keras", seed=2).get_weights(), earlier.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    assert not np.array_equal(_build("scratch", seed=2).get_weights()[0], earlier.get_weights()[0])
+
+
 def _build(weights: object, seed: int = 1, **network: Any) -> Any:
     from train.network import build
 
@@ -245,6 +255,13 @@ class TestRefused:
         np.savez(path, **arrays)
         assert self._line(path).endswith("MobileNetV2 1.00 without top is needed (no Conv1/kernel in it)")
         assert "ResNet50 without top is needed" in self._line(path, base="resnet50", cut=2)
+
+    def test_a_saved_network_that_is_not_one(self, tmp_path: Path) -> None:
+        (tmp_path / "a.keras").write_text("weights")
+        assert "a.keras: not a readable Keras model" in self._line(tmp_path / "a.keras")
+        _build("scratch").save(tmp_path / "b.keras")
+        assert "b.keras: weights of another network" in self._line(tmp_path / "b.keras", width=0.5)
+        assert "the recipe asks for" in self._line(tmp_path / "b.keras", bin_count=9)
 
     def test_a_network_wider_than_the_weights(self, npz: Path) -> None:
         assert self._line(npz, width=1.4).startswith("width above 1.0: ")

@@ -330,7 +330,7 @@ class TestCommand:
         run = _write(tmp_path / "run", network=fake_run.reader(other.network))
         code, _, err = parfocal("report", run)
         assert code == 2
-        assert "49 logits: recipe.json asks for (32, 32, 3) and 41" in err
+        assert "49 logits: the recipe asks for (32, 32, 3) and 41" in err
 
     def test_labels_in_um_of_data_that_knows_none(self, parfocal: Parfocal, tmp_path: Path) -> None:
         data = fake_run.ramps(TRUTHS, in_um=False)

@@ -14,10 +14,13 @@ can refit that layer on its own stacks.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import keras
 
+from edge.errors import InputError
+from train import saved_network
 from train.labels import bins_of
 from train.recipe import Network
 from train.weights import load_weights
@@ -36,10 +39,13 @@ _APPLICATIONS = {
 def build(network: Network, weights: str, *, seed: int, frozen: bool = False) -> keras.Model:
     """The Keras model, its new layers drawn from ``seed``; ``frozen``: the base is not to be fitted.
 
-    ``weights``: ``scratch``, ``imagenet`` (Keras fetches them), or the path of a file, as
-    `train.weights.load_weights` takes it. Raises InputError where that file is missing, damaged or of another
-    network, or nothing can be fetched.
+    ``weights``: ``scratch``, ``imagenet`` (Keras fetches them), or the path of a file: as
+    `train.weights.load_weights` takes it, or the ``.keras`` of an earlier run of the same network, to go on
+    from. Raises InputError where that file is missing, damaged or of another network, or nothing can be
+    fetched.
     """
+    if weights.endswith(".keras"):
+        return _gone_on_from(Path(weights), build(network, "scratch", seed=seed, frozen=frozen), network)
     keras.utils.set_random_seed(seed)
     base = base_of(network)
     if weights != "scratch":
@@ -59,6 +65,15 @@ def build(network: Network, weights: str, *, seed: int, frozen: bool = False) ->
     )
     logits = keras.layers.Dense(len(bins_of(network)), name="logits")(dropped)
     return keras.Model(tile, {"logits": logits, "features": features}, name="parfocal")
+
+
+def _gone_on_from(path: Path, model: keras.Model, network: Network) -> keras.Model:
+    """``model`` with the weights in ``path``."""
+    values = saved_network.load_file(path, network).get_weights()
+    if [value.shape for value in values] != [tuple(weight.shape) for weight in model.weights]:
+        raise InputError(f"{path}: weights of another network than the recipe's")
+    model.set_weights(values)
+    return model
 
 
 def base_of(network: Network) -> keras.Model:

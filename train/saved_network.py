@@ -43,6 +43,11 @@ def load(folder: Path, recipe: Network) -> Any:
     path = folder / _FILE
     if not path.is_file():
         raise InputError(f"{folder}: no {_FILE} in it; is it a folder that `parfocal train` wrote?")
+    return load_file(path, recipe)
+
+
+def load_file(path: Path, recipe: Network) -> Any:
+    """The Keras model in ``path``, whose shapes are those of ``recipe``. Imports Keras; raises InputError."""
     options.require_keras()
     import keras
 
@@ -60,7 +65,7 @@ def load(folder: Path, recipe: Network) -> Any:
     wanted = (recipe.tile_px, recipe.tile_px, 3), len(bins_of(recipe))
     if found != wanted:
         raise InputError(
-            f"{path}: input {found[0]}, {found[1]} logits: recipe.json asks for {wanted[0]} and {wanted[1]}"
+            f"{path}: input {found[0]}, {found[1]} logits: the recipe asks for {wanted[0]} and {wanted[1]}"
         )
     return network
 

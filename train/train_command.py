@@ -23,7 +23,10 @@ from train.labels import bins_of
 from train.recipe import Recipe
 
 _NETWORKS = ("mobilenetv2", "resnet50", "vgg16")
-_WEIGHTS_HELP = "imagenet (Keras fetches them), scratch, or a file (.npz, .h5) of the network without its top"
+_WEIGHTS_HELP = (
+    "imagenet (Keras fetches them), scratch, a file (.npz, .h5) of the network without its top, or the"
+    " model.keras of an earlier run, to go on from"
+)
 
 
 def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
