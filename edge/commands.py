@@ -28,7 +28,6 @@ from edge.zstack import ZStack
 __all__ = ["add_arguments", "run"]
 
 EXIT_CODES = {"focused": 0, "no_specimen": 3, "failed": 4}
-START_DEFOCUS_UM = 20.0
 #: A frame resampled to the model's sampling may have this many pixels: 60 times those of a common camera.
 MOST_PIXELS = 150_000_000
 _OF_OTHER_RIGS = {
@@ -61,7 +60,7 @@ def _focus_arguments(parser: argparse.ArgumentParser) -> None:
         help="simulated: tissue, blood, debris, empty, or a folder of photographs",
     )
     start = parser.add_mutually_exclusive_group()
-    text = f"simulated: start this far past focus ({START_DEFOCUS_UM:g})"
+    text = "simulated: start this far past focus, instead of the configuration's (20)"
     start.add_argument("--start-defocus-um", metavar="X", type=finite, help=text)
     start.add_argument(
         "--start-plane", metavar="K", type=int, help="replay: start here, counted by rising z (0)"
@@ -137,7 +136,8 @@ def _overridden(args: argparse.Namespace) -> Config:
 
 def _simulated(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]:
     """The simulated rig, and that it is one."""
-    start_um = START_DEFOCUS_UM if args.start_defocus_um is None else args.start_defocus_um
+    given_um = args.start_defocus_um
+    start_um = config.simulator.start_defocus_um if given_um is None else given_um
     with contextlib.ExitStack() as until_done:
         bars: list[Bar] = []
 

@@ -11,6 +11,9 @@ where they are stale.
 
 from __future__ import annotations
 
+import ast
+import inspect
+import itertools
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -50,11 +53,12 @@ def reference_markdown() -> str:
     parts = [_MARKDOWN_HEAD]
     for name, section in sections():
         parts.append(f"\n## [{name}]\n\n{_prose(section.__doc__)}\n")
+        meaning = descriptions(type(section))
         for key, field in type(section).model_fields.items():
             default = as_toml(getattr(section, key)) if getattr(section, key) is not None else "not set"
             parts.append(f"\n- **`{key}`** ({_allowed(field)}; default `{default}`)  \n")
             parts.append(
-                textwrap.fill(_prose(field.description), 110, initial_indent="  ", subsequent_indent="  ")
+                textwrap.fill(_prose(meaning[key]), 110, initial_indent="  ", subsequent_indent="  ")
             )
             parts.append("\n")
     return "".join(parts)
@@ -65,8 +69,9 @@ def default_toml() -> str:
     parts = [_TOML_HEAD]
     for name, section in sections():
         parts.append(f"\n# {_prose(section.__doc__)}\n[{name}]\n")
+        meaning = descriptions(type(section))
         for key, field in type(section).model_fields.items():
-            comment = f"{_prose(field.description)} ({_allowed(field)})"
+            comment = f"{_prose(meaning[key])} ({_allowed(field)})"
             parts.append(
                 "\n" + textwrap.fill(comment, 110, initial_indent="# ", subsequent_indent="# ") + "\n"
             )
@@ -79,6 +84,19 @@ def sections() -> Iterator[tuple[str, Section]]:
     defaults = Config()
     for name in Config.model_fields:
         yield name, getattr(defaults, name)
+
+
+def descriptions(section: type[Section]) -> dict[str, str]:
+    """The docstring under each key of ``section``. Read from the source: whoever only runs it needs none."""
+    body = ast.parse(textwrap.dedent(inspect.getsource(section))).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found = {}
+    for node, after in itertools.pairwise(body.body):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            text = after.value if isinstance(after, ast.Expr) else None
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                found[node.target.id] = text.value
+    return found
 
 
 def _assignment(key: str, value: Any) -> str:

@@ -24,7 +24,6 @@ __all__ = ["add_arguments", "run"]
 
 #: A move longer than this is confirmed first: as far as an objective of 40x is from the slide.
 UNASKED_UM = 50.0
-START_DEFOCUS_UM = 20.0
 SIMULATED = "simulated rig: it begins anew each time; no hardware is used"
 
 
@@ -111,7 +110,7 @@ def _camera(args: argparse.Namespace, config: Config) -> Camera:
     if args.rig == "hardware":
         return hardware.open_camera(config, RealClock())
     console.note(SIMULATED)
-    return simulated_rig(config, start_defocus_um=START_DEFOCUS_UM).camera
+    return simulated_rig(config, start_defocus_um=config.simulator.start_defocus_um).camera
 
 
 def _confirm(what: str) -> None:

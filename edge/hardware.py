@@ -7,8 +7,8 @@ the rig (or the stage) is entered.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,18 +16,12 @@ from edge.camera import Camera
 from edge.config import Config, as_toml
 from edge.errors import ConfigError, InputError
 from edge.hardware_settings import GPIO_DRIVERS
-from edge.rig import Rig, stage_of
+from edge.rig import Rig, simulated_camera, stage_of
 from firmware_iface.axis import Axis
 from firmware_iface.clock import Clock, RealClock
 from firmware_iface.errors import MotorError
-from firmware_iface.gcode import GcodeAxis
 from firmware_iface.journal import Journal
-from firmware_iface.klipper import KlipperAxis
-from firmware_iface.sangaboard import SangaboardAxis
 from firmware_iface.stage import Stage
-from firmware_iface.step_dir import StepDirAxis
-from firmware_iface.stepper import Rates, Switches
-from firmware_iface.uln2003 import Uln2003Axis
 
 __all__ = [
     "check_keys",
@@ -41,6 +35,7 @@ __all__ = [
 
 _N = TypeVar("_N", int, float)
 
+_NO_CAMERA = "the camera is simulated: its specimen is in focus where [simulator] says"
 _STEP_DIR = ("gpio", "step_pin", "dir_pin", "enable_pin")
 _NEEDED = {
     "uln2003": ("gpio", "in1_pin", "in2_pin", "in3_pin", "in4_pin"),
@@ -66,9 +61,20 @@ def hardware_rig(config: Config) -> Rig:
     clock = RealClock()
     with contextlib.ExitStack() as opened:
         stage = opened.enter_context(contextlib.closing(open_stage(config, clock)))
-        camera = open_camera(config, clock)
+        if config.camera.driver == "simulated":
+            start_um = config.simulator.start_defocus_um
+
+            def defocus_um(t_s: float) -> float:
+                return start_um + stage.position_um
+
+            simulated, optics = simulated_camera(config, clock, defocus_um)
+            truth = functools.partial(defocus_um, 0.0)
+            rig = Rig("hardware", clock, stage, simulated, optics, truth, assumptions=(_NO_CAMERA,))
+        else:
+            camera = open_camera(config, clock)
+            rig = Rig("hardware", clock, stage, camera, config.optics.optics(), None)
         opened.pop_all()
-    return Rig("hardware", clock, stage, camera, config.optics.optics(), None)
+    return rig
 
 
 def open_stage(config: Config, clock: Clock) -> Stage:
@@ -154,6 +160,8 @@ def open_camera(config: Config, clock: Clock) -> Camera:
                 gain=section.gain,
                 frame_period_s=section.frame_period_s,
             )
+        case "simulated":
+            raise ConfigError('[camera] driver = "simulated": sees nothing without the motor that moves it')
         case _:
             raise ConfigError('[camera] driver = "none": name the camera\'s driver to use the hardware')
 
@@ -184,6 +192,9 @@ def _open_journal(path: Path) -> Journal:
 
 
 def _gpio_axis(config: Config, clock: Clock) -> Axis:
+    # One of many drivers: importing all of them would keep a device waiting.
+    from firmware_iface.stepper import Rates, Switches
+
     section, pins = config.stage, config.gpio
     rates = Rates(section.start_rate_steps_s, section.max_rate_steps_s, section.acceleration_steps_s2)
     switches = Switches(
@@ -194,6 +205,8 @@ def _gpio_axis(config: Config, clock: Clock) -> Axis:
     )
     try:
         if section.driver == "uln2003":
+            from firmware_iface.uln2003 import Uln2003Axis
+
             coils = _needed(config, *_NEEDED["uln2003"])
             return Uln2003Axis(
                 clock,
@@ -204,6 +217,8 @@ def _gpio_axis(config: Config, clock: Clock) -> Axis:
                 hold_s=section.hold_s,
                 switches=switches,
             )
+        from firmware_iface.step_dir import StepDirAxis
+
         step, direction, enable = _needed(config, *_STEP_DIR)
         return StepDirAxis(
             clock,
@@ -228,8 +243,12 @@ def _board_axis(config: Config, clock: Clock) -> Axis:
     driver, rate = config.stage.driver, config.stage.max_rate_steps_s
     (port,) = _needed(config, "serial", "port")
     if driver == "sangaboard":
+        from firmware_iface.sangaboard import SangaboardAxis
+
         return SangaboardAxis.open(port, clock)
     (factor,) = _needed(config, "serial", "steps_per_mm")
+    from fractions import Fraction
+
     # As it is written: 400.1 is 4001/10 to the board, and not the nearest binary fraction.
     exact = Fraction(repr(factor))
     mm = {
@@ -238,7 +257,11 @@ def _board_axis(config: Config, clock: Clock) -> Axis:
         "acceleration_mm_s2": config.stage.acceleration_steps_s2 / factor,
     }
     if driver == "klipper":
+        from firmware_iface.klipper import KlipperAxis
+
         return KlipperAxis.open(port, clock, **mm)
+    from firmware_iface.gcode import GcodeAxis
+
     return GcodeAxis.open(port, clock, dialect=driver, baud=config.serial.baud, **mm)
 
 

@@ -170,6 +170,17 @@ class GpioConfig(Section):
     stop_pin: int | None = Field(default=None, ge=0, le=27)
     """Stop button, wired alike: stops the motor in mid-move, in both directions."""
 
+    focus_pin: int | None = Field(default=None, ge=0, le=27)
+    """`parfocal serve`: push button that asks for a focus; pressed while one runs it stops that. Normally
+    open, to ground, 10 kΩ to the logic supply."""
+
+    focus_pressed: Literal["low", "high"] = Field(default="low")
+    """Level at `focus_pin` while it is pressed."""
+
+    led_pin: int | None = Field(default=None, ge=0, le=27)
+    """`parfocal serve`: status LED with its resistor to ground. Slow blink: working; on: in focus; a short
+    flash every two seconds: ready, not in focus; two flashes: no specimen or failed; fast: a fault."""
+
     pressed: Literal["high", "low"] = Field(default="high")
     """Level at the pin of a switch or button that is pressed. `high` goes with the wiring above, and reads a
     broken wire as pressed; with `low` a broken wire is not noticed."""
@@ -193,9 +204,10 @@ class SerialConfig(Section):
 class CameraConfig(Section):
     """The camera."""
 
-    driver: Literal["none", "picamera2", "opencv", "gstreamer"] = Field(default="none")
+    driver: Literal["none", "picamera2", "opencv", "gstreamer", "simulated"] = Field(default="none")
     """`picamera2`: a camera on a Raspberry Pi's ribbon cable. `opencv`: a USB camera. `gstreamer`: a camera
-    on a Jetson's CSI port."""
+    on a Jetson's CSI port. `simulated`: a simulated specimen (`[simulator]`) that the real motor moves, to
+    try a motor without a microscope."""
 
     device: Name = Field(default="0")
     """Which one: its number, or for `opencv` also a path such as `/dev/video2` or `/dev/v4l/by-id/…`."""

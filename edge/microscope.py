@@ -58,6 +58,18 @@ class Entry:
     belief: tuple[NDArray[np.float64], NDArray[np.float64]] | None
 
 
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """One look: the ``frame``, what was ``seen`` in it, on how many ``tiles`` (None: not inferred), and the
+    ``fault`` of a frame that shows nothing (None: it has none).
+    """
+
+    frame: Frame
+    seen: Seen
+    tiles: int | None
+    fault: str | None
+
+
 @dataclass
 class Trace:
     """What happened in a run, frame by frame."""
@@ -96,10 +108,18 @@ class Result:
 
 
 class Microscope:
-    """A rig with a model. `focus` moves the stage; nothing else here does."""
+    """A rig with a model. `focus` moves the stage; nothing else here does.
 
-    def __init__(self, rig: Rig, model: Model, config: Config) -> None:
+    ``watch(entry, frame)`` is called with each frame of a run, and once more when what is believed after it
+    is known. It must not move anything.
+    """
+
+    def __init__(
+        self, rig: Rig, model: Model, config: Config, *, watch: Callable[[Entry, Frame], None] | None = None
+    ) -> None:
         self.rig, self.model, self.config = rig, model, config
+        self._watch = watch
+        self._frame: Frame | None = None
         self.trace = Trace()
         self._fault: str | None = None
 
@@ -170,7 +190,7 @@ class Microscope:
         except MoveCancelled as stop:
             return Done("failed", str(stop), "network", None, None)
         loop = Autofocus(self.settings())
-        request: Request = loop.send(Begin(self._position_dof()))
+        request: Request = loop.send(Begin(self.position_dof()))
         while not isinstance(request, Done):
             if cancel is not None and cancel():
                 event: Event = Cancelled()
@@ -178,7 +198,7 @@ class Microscope:
                 try:
                     event = self._carry_out(loop, request, cancel)
                 except MoveCancelled as stop:
-                    event = Cancelled(str(stop), self._position_dof())
+                    event = Cancelled(str(stop), self.position_dof())
             request = loop.send(event)
             if isinstance(event, Seen) and event.log_likelihood is not None:
                 self._annotate(loop)
@@ -188,7 +208,7 @@ class Microscope:
         match request:
             case Move(to):
                 self._move_um(self.rig.optics.um_from_dof(to), cancel)
-                return Arrived(self._position_dof())
+                return Arrived(self.position_dof())
             case Look():
                 return self._capture(loop.state.value, infer=True)
             case Glance():
@@ -197,46 +217,72 @@ class Microscope:
             case _:
                 raise AssertionError(request)
 
-    def _capture(self, state: str, *, infer: bool) -> Seen:
+    def observe(self) -> Observation:
+        """One look that is part of no run, and of no trace. Blocks for a frame; moves nothing.
+
+        Raises CameraError, with the camera unlocked.
+        """
+        try:
+            self.rig.camera.lock()
+            return self._observe(infer=True)
+        finally:
+            self.rig.camera.unlock()
+
+    def _observe(self, *, infer: bool) -> Observation:
         """A frame exposed after the stage has settled, its sharpness and, if asked for, its defocus."""
         rig = self.rig
         # A move that was stopped has not settled by itself.
         settled_s = rig.stage.last_motion_ended_s + self.config.stage.settle_s
         frame: Frame = rig.camera.capture(max(rig.clock.now_s(), settled_s))
         # A guessed sampling could throw the finest detail away, and the finest is what peaks nearest focus.
-        self._fault = fault_of(frame.image)
+        fault = fault_of(frame.image)
         measure = sharpness(frame.image, 1.0 if rig.assumed else rig.optics.model_scale)
         log_likelihood, tiles = None, None
         if infer:
             look = self.model.look(frame.image, rig.optics, most_tiles=self.config.model.tiles)
             log_likelihood, tiles = look.log_likelihood, look.tiles
+        seen = Seen(self.position_dof(), measure, log_likelihood, self.model.bins_dof(rig.optics))
+        return Observation(frame, seen, tiles, fault)
+
+    def _capture(self, state: str, *, infer: bool) -> Seen:
+        """A look of a run, put into its trace."""
+        rig, got = self.rig, self._observe(infer=infer)
+        self._fault = got.fault
         truth = None if rig.true_defocus_um is None else rig.true_defocus_um()
         entry = Entry(
             rig.clock.now_s(),
             state,
             rig.stage.position_um,
-            measure,
-            tiles,
+            got.seen.sharpness,
+            got.tiles,
             None,
             None,
             truth,
-            _thumbnail(frame.image),
+            _thumbnail(got.frame.image),
             None,
         )
         self.trace.entries.append(entry)
-        return Seen(self._position_dof(), measure, log_likelihood, self.model.bins_dof(rig.optics))
+        self._frame = got.frame
+        self._tell()
+        return got.seen
 
     def _annotate(self, loop: Autofocus) -> None:
         """Put what is believed after a look into the trace."""
         if loop.reading is None:
             return
         last = self.trace.entries[-1]
-        histogram = loop.belief.defocus_histogram(self._position_dof())
+        histogram = loop.belief.defocus_histogram(self.position_dof())
         self.trace.entries[-1] = replace(
             last, within=loop.reading.within, surprise=loop.surprise, belief=histogram
         )
+        self._tell()
 
-    def _position_dof(self) -> float:
+    def _tell(self) -> None:
+        if self._watch is not None and self._frame is not None:
+            self._watch(self.trace.entries[-1], self._frame)
+
+    def position_dof(self) -> float:
+        """Where the stage stands, in depths of field."""
         return self.rig.optics.dof_from_um(self.rig.stage.position_um)
 
     def _result(self, done: Done, seconds: float, moves: int, travel_steps: int) -> Result:

@@ -16,7 +16,7 @@ from edge.camera.simulated import SimulatedCamera
 from edge.config import Config
 from edge.errors import InputError, one_line
 from edge.optics import Optics, natural_pixel_um
-from edge.simulator.fields import open_field
+from edge.simulator.fields import open_drawn_field, open_field
 from edge.simulator.formation import Imaging
 from edge.simulator.sensor import Sensor
 from edge.simulator.specimens import SPECIMENS, Specimen, from_image, images_in, make, read_image
@@ -72,21 +72,19 @@ def simulated_rig(
     imaging: Imaging | None = None,
     sensor: Sensor | None = None,
     progress: Callable[[float], None] | None = None,
+    clock: Clock | None = None,
+    drift_um: Callable[[float], float] | None = None,
 ) -> Rig:
-    """A microscope in virtual time whose stage stands at 0 µm, ``start_defocus_um`` past its focus.
+    """A microscope whose stage stands at 0 µm, ``start_defocus_um`` past its focus; in virtual time, or on
+    ``clock``.
 
-    ``specimen``, ``imaging``, ``sensor``: from ``config`` where not given. Nothing moves. Raises InputError
-    for an unknown specimen, or a focus that would lie outside the soft limits.
+    ``specimen``, ``imaging``, ``sensor``: from ``config`` where not given. ``drift_um(t_s)``: what drift has
+    added to the defocus by then, instead of the config's steady one. Nothing moves. Raises InputError for an
+    unknown specimen, or a focus that would lie outside the soft limits.
     """
     sim = config.simulator
-    objective = config.optics.optics().objective
-    optics = Optics(
-        objective, natural_pixel_um(objective, config.optics.wavelength_um), config.optics.wavelength_um
-    )
-    chosen = specimen or named_specimen(sim.specimen, sim.seed)
-    chosen_imaging = imaging or Imaging(na_over_n=objective.na / objective.immersion_index)
-    field = open_field(chosen, chosen_imaging, progress=progress)
-    clock = VirtualClock()
+    drift = drift_um or (lambda t_s: sim.drift_um_s * t_s)
+    clock = VirtualClock() if clock is None else clock
     axis = SimulatedAxis(
         clock,
         start_rate_steps_s=config.stage.start_rate_steps_s,
@@ -105,10 +103,40 @@ def simulated_rig(
         )
 
     def defocus_um(t_s: float) -> float:
-        return (
-            start_defocus_um + axis.true_position_steps(t_s) * config.stage.um_per_step + sim.drift_um_s * t_s
-        )
+        return start_defocus_um + axis.true_position_steps(t_s) * config.stage.um_per_step + drift(t_s)
 
+    camera, optics = simulated_camera(
+        config, clock, defocus_um, specimen=specimen, imaging=imaging, sensor=sensor, progress=progress
+    )
+    return Rig("simulated", clock, stage, camera, optics, lambda: defocus_um(clock.now_s()))
+
+
+def simulated_camera(
+    config: Config,
+    clock: Clock,
+    defocus_um: Callable[[float], float],
+    *,
+    specimen: Specimen | None = None,
+    imaging: Imaging | None = None,
+    sensor: Sensor | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> tuple[SimulatedCamera, Optics]:
+    """A camera on ``[simulator] specimen``, which is ``defocus_um(t_s)`` past its focus, and its optics.
+
+    Computes the field where it is not in the cache: seconds. Errors as `simulated_rig`.
+    """
+    sim = config.simulator
+    objective = config.optics.optics().objective
+    optics = Optics(
+        objective, natural_pixel_um(objective, config.optics.wavelength_um), config.optics.wavelength_um
+    )
+    chosen_imaging = imaging or Imaging(na_over_n=objective.na / objective.immersion_index)
+    if specimen is None and sim.specimen in SPECIMENS:
+        shape = (FRAME_PX, FRAME_PX)
+        field = open_drawn_field(sim.specimen, shape, sim.seed, chosen_imaging, progress=progress)
+    else:
+        chosen = specimen or named_specimen(sim.specimen, sim.seed)
+        field = open_field(chosen, chosen_imaging, progress=progress)
     camera = SimulatedCamera(
         field,
         sensor or Sensor(full_well_e=sim.full_well_e, read_noise_e=sim.read_noise_e),
@@ -118,7 +146,7 @@ def simulated_rig(
         frame_period_s=config.camera.frame_period_s,
         latency_frames=sim.latency_frames,
     )
-    return Rig("simulated", clock, stage, camera, optics, lambda: defocus_um(clock.now_s()))
+    return camera, optics
 
 
 def named_specimen(name: str, seed: int) -> Specimen:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
+
+# A device that boots is in a hurry, and to look through all installed packages for plugins takes as long as
+# pydantic itself.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,5 +26,4 @@ class Section(BaseModel):
         strict=True,
         allow_inf_nan=False,
         validate_default=True,
-        use_attribute_docstrings=True,
     )

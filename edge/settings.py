@@ -15,8 +15,10 @@ from pydantic import Field, ValidationInfo, field_validator
 from edge.hardware_settings import CameraConfig, GpioConfig, SerialConfig, StageConfig
 from edge.optics import Objective, Optics
 from edge.section import Name, Section
+from edge.service_settings import ApiConfig, ServiceConfig
 
 __all__ = [
+    "ApiConfig",
     "CameraConfig",
     "Config",
     "FocusConfig",
@@ -25,6 +27,7 @@ __all__ = [
     "OpticsConfig",
     "Section",
     "SerialConfig",
+    "ServiceConfig",
     "SimulatorConfig",
     "StageConfig",
 ]
@@ -114,7 +117,7 @@ class ModelConfig(Section):
 
 
 class SimulatorConfig(Section):
-    """The simulated rig: `parfocal focus --rig simulated`. Real hardware reads nothing here."""
+    """The simulated rig (`--rig simulated`) and the simulated camera. Real hardware reads nothing here."""
 
     specimen: Name = Field(default="tissue")
     """Name of the specimen on the simulated stage."""
@@ -137,6 +140,9 @@ class SimulatorConfig(Section):
 
     full_well_e: float = Field(default=10_000.0, ge=100.0, le=10_000_000.0)
     """Electrons of a white pixel. Shot noise is their square root: 10 000 makes it 1 % of white."""
+
+    start_defocus_um: float = Field(default=20.0, ge=-10_000.0, le=10_000.0)
+    """How far past its focus the specimen is where the stage counts 0, in µm."""
 
     read_noise_e: float = Field(default=5.0, ge=0.0, le=10_000.0)
     """Read noise in electrons, root mean square."""
@@ -161,6 +167,10 @@ class Config(Section):
     """The network."""
     simulator: SimulatorConfig = SimulatorConfig()
     """The simulated rig."""
+    service: ServiceConfig = ServiceConfig()
+    """The service."""
+    api: ApiConfig = ApiConfig()
+    """Its page and HTTP interface."""
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Sections and keys as plain values; None for a key that is not set."""

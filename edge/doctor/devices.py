@@ -28,6 +28,7 @@ _OF_A_CAMERA = {
     "picamera2": ("/dev/video*", "/dev/media*", "/dev/dma_heap/*"),
     "opencv": (),
     "gstreamer": ("/dev/video*",),
+    "simulated": (),
 }
 _ALL = (*_GPIO, *_OF_A_CAMERA["picamera2"])
 
@@ -101,6 +102,8 @@ def _groups(machine: Machine) -> list[list[str]]:
 
 def camera(machine: Machine, config: Config) -> Finding:
     """Opens the camera as it is configured, and takes a frame."""
+    if config.camera.driver == "simulated":
+        return ok("simulated: no camera is used")
     if config.camera.driver == "none":
         return warning(f"not configured; {_present(machine)}", "set [camera] driver")
     from edge.hardware import open_camera

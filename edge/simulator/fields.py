@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import mmap
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -20,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
-from edge.files import atomic_write_bytes
+from edge.files import atomic_write_bytes, atomic_write_text
+from edge.simulator import specimens
 from edge.simulator.formation import ImageFormer, Imaging, points_needed, source_points
 from edge.simulator.specimens import Specimen
 
@@ -61,6 +63,10 @@ class Field:
         share = np.float32((d - grid[k]) / (grid[k + 1] - grid[k]))
         out = self.planes[k] * ((1 - share) * np.float32(1 / LEVEL))
         out += self.planes[k + 1] * (share * np.float32(1 / LEVEL))
+        mapped: object = self.planes.base
+        if isinstance(mapped, mmap.mmap):
+            # The system keeps the pages; a small computer's process need not count all it ever looked at.
+            mapped.madvise(mmap.MADV_DONTNEED)
         return np.asarray(out, np.float32)
 
 
@@ -84,19 +90,54 @@ def open_field(
     ``progress`` is called with the share done while computing. Without a writable cache folder the stack
     stays in memory.
     """
+    return _open(specimen, imaging, folder or cache_folder(), progress)[0]
+
+
+def open_drawn_field(
+    name: str,
+    shape: tuple[int, int],
+    seed: int,
+    imaging: Imaging,
+    *,
+    folder: Path | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Field:
+    """`open_field` of a drawn specimen, which need not be drawn anew to find out that its stack is there.
+
+    InputError for a name that is none.
+    """
+    folder = folder or cache_folder()
+    drawn_by = hashlib.sha256(Path(specimens.__file__).read_bytes()).hexdigest()
+    text = json.dumps([FORMAT, LEVEL, name, shape, seed, asdict(imaging), drawn_by, plane_grid().tolist()])
+    alias = folder / f"drawn-{hashlib.sha256(text.encode()).hexdigest()[:32]}.txt"
+    with contextlib.suppress(OSError, ValueError):
+        found = _read(folder / Path(alias.read_text("ascii").strip()).name, (len(plane_grid()), *shape, 3))
+        if found is not None:
+            return Field(found, plane_grid())
+    field, path = _open(specimens.make(name, shape, seed), imaging, folder, progress)
+    if path is not None:
+        with contextlib.suppress(OSError, InputError):
+            atomic_write_text(alias, path.name + "\n")
+    return field
+
+
+def _open(
+    specimen: Specimen, imaging: Imaging, folder: Path, progress: Callable[[float], None] | None
+) -> tuple[Field, Path | None]:
+    """The stack, and its file where it could be put there."""
     grid = plane_grid()
-    path = (folder or cache_folder()) / f"field-{_key(specimen, imaging, grid)}.npy"
+    path = folder / f"field-{_key(specimen, imaging, grid)}.npy"
     shape = (len(grid), *specimen.shape, 3)
     found = _read(path, shape)
     if found is not None:
-        return Field(found, grid)
+        return Field(found, grid), path
     planes = _compute(specimen, imaging, grid, progress)
     with contextlib.suppress(OSError, InputError):
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(path, _header(shape) + planes.tobytes())
         _prune(path.parent, keep=path)
         found = _read(path, shape)
-    return Field(planes if found is None else found, grid)
+    return (Field(planes, grid), None) if found is None else (Field(found, grid), path)
 
 
 def _key(specimen: Specimen, imaging: Imaging, grid: NDArray[np.float64]) -> str:
@@ -155,3 +196,7 @@ def _prune(folder: Path, keep: Path) -> None:
         total += path.stat().st_size
         if total > CACHE_BYTES and path != keep:
             path.unlink(missing_ok=True)
+    left = {path.name for path in folder.glob("field-*.npy")}
+    for alias in folder.glob("drawn-*.txt"):
+        if alias.read_text("ascii").strip() not in left:
+            alias.unlink(missing_ok=True)
