@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PURE_CORE := edge/autofocus.py,edge/belief.py,edge/optics.py,edge/sharpness.py,edge/sweep.py,edge/tiles.py,firmware_iface/profile.py
 
-.PHONY: help demo test lint format coverage figures study halves vm-tools vm-figures clean
+.PHONY: help demo test lint format coverage figures service-figures study halves vm-tools vm-figures clean
 
 help:
 	@echo "make demo      bring a simulated specimen into focus and draw the run into demo.png (no TensorFlow)"
@@ -15,10 +15,11 @@ help:
 	@echo "make format    put the style right"
 	@echo "make coverage  branch coverage of the pure core, at least 95 %"
 	@echo "make figures   what the shipped model and the loop reach, docs/model-card.md (half an hour; root; ../shared/data)"
+	@echo "make service-figures  start-up, memory, a day of drift, generated requests, pictures of the page (half an hour)"
 	@echo "make study     the paper's recipe and ours, and three networks, on simulated data in the Jiang layout (an hour)"
 	@echo "make halves    train on the left half of a real stack, judge on its right half (uses ../shared/data)"
 	@echo "make vm-tools    install what the tests marked vm need (root; without it they are skipped)"
-	@echo "make vm-figures  GPIO drivers on kernel lines in a virtual machine, the model on arm64 (minutes)"
+	@echo "make vm-figures  GPIO drivers in a virtual machine, the installer in a container, model and bundle on arm64 (minutes)"
 	@echo "make clean     remove the environment and everything built"
 
 demo: $(VENV)/.for-demo
@@ -61,6 +62,14 @@ figures: $(VENV)/.for-test
 	[ -z "$(RUN)" ] || $(BIN)/parfocal convert $(RUN) --verify edge/models/default.tflite >$(FOUND)/verify.txt
 	$(BIN)/python -m train.model_card
 
+# What is said of the service. The first compares two programs: nothing else should run meanwhile.
+service-figures: $(VENV)/.for-test
+	$(BIN)/python tests/service/startup.py
+	$(BIN)/python tests/service/endurance.py 1000
+	PYTHONPATH=tests $(BIN)/python tests/service/fuzz.py 2000
+	$(BIN)/python -m train.hold_day
+	$(BIN)/python tests/browser/screenshots.py runs/pages
+
 # The study of docs/training.md, into runs/study. WEIGHTS: ImageNet weights of MobileNetV2, a file or "imagenet".
 WEIGHTS ?= ../shared/weights/mobilenetv2_1.00_imagenet_no_top.npz
 STUDY := runs/study
@@ -95,8 +104,9 @@ halves: $(VENV)/.for-test
 		--recipe train/studies/halves.toml --split train/studies/halves.json $(ASSUMED) --weights $(WEIGHTS)
 	$(BIN)/parfocal report $(HALVES)/run
 
-# The virtual machine of tests/vm and the arm64 user land of tests/arm64: what builds them, and what runs them.
-VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs qemu-user-static
+# The virtual machine of tests/vm, the container of tests/systemd and the arm64 user land of tests/arm64: what builds
+# them, and what runs them.
+VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs qemu-user-static arch-test systemd-container openssh-client
 
 vm-tools:
 	@[ "$$(id -u)" = 0 ] || { echo "run: sudo make vm-tools" >&2; exit 1; }
@@ -104,7 +114,7 @@ vm-tools:
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(VM_PACKAGES)
 
 vm-figures: $(VENV)/.for-test
-	PARFOCAL_VM=require $(BIN)/python -m pytest -q tests/vm tests/arm64
+	PARFOCAL_VM=require $(BIN)/python -m pytest -q tests/vm tests/systemd tests/arm64
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo.png
@@ -116,7 +126,7 @@ $(VENV)/.for-demo: $(VENV)/.made setup.py pyproject.toml
 	@touch $@
 
 $(VENV)/.for-test: $(VENV)/.made setup.py pyproject.toml
-	$(BIN)/python -m pip install -e '.[device,plot,train,test]'
+	$(BIN)/python -m pip install -e '.[device,serve,plot,train,test]'
 	@touch $@ $(VENV)/.for-demo
 
 # The stamp comes last: an environment whose making was interrupted is made again from nothing.

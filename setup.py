@@ -2,6 +2,7 @@
 
 from setuptools import find_packages, setup
 
+SERVE = ["fastapi>=0.115", "uvicorn>=0.30"]
 PLOT = ["matplotlib>=3.6"]
 TRAIN = [
     "tensorflow-cpu>=2.16; platform_system == 'Linux' and platform_machine == 'x86_64'",
@@ -9,6 +10,7 @@ TRAIN = [
     "tifffile>=2023.2",
     "imagecodecs>=2023.1",
     "dask[distributed]>=2024.1",
+    "packaging>=23",
     *PLOT,
 ]
 TEST = [
@@ -19,6 +21,8 @@ TEST = [
     "import-linter>=2.1",
     "pyserial>=3.5",
     "types-pyserial>=3.5",
+    "schemathesis>=4.4",
+    *SERVE,
     "mypy>=1.15",
     # What `ruff format` likes changes from one minor release to the next.
     "ruff>=0.17,<0.18",
@@ -45,7 +49,7 @@ setup(
     ),
     package_dir={"": "."},
     package_data={
-        "edge": ["models/*.tflite", "*.toml", "examples/*.toml", "web/*"],
+        "edge": ["models/*.tflite", "*.toml", "examples/*.toml", "service/web/*"],
         "train": ["recipes/*.toml"],
     },
     python_requires=">=3.10,<3.14",
@@ -59,6 +63,7 @@ setup(
     ],
     extras_require={
         "device": ["ai-edge-litert>=1.0", "pyserial>=3.5"],
+        "serve": SERVE,
         "plot": PLOT,
         "train": TRAIN,
         "test": TEST,

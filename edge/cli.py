@@ -36,6 +36,7 @@ COMMANDS = {
     "move": ("edge.hands_on", "move the stage by a distance"),
     "home": ("edge.hands_on", "move the stage to its limit switch and count from there"),
     "snap": ("edge.hands_on", "take one frame"),
+    "serve": ("edge.service.command", "focus at start, then serve page, button, signal and clock"),
     "doctor": ("edge.doctor", "check the machine, camera and motor"),
     "simulate": ("edge.simulate_command", "write simulated z-stacks, or data to train on"),
     "config": ("edge.commands", "print the default configuration, or its reference"),
@@ -45,11 +46,23 @@ COMMANDS = {
     "convert": ("convert.commands", "quantize a trained network into a model file (desktop)"),
     "evaluate": ("train.commands", "measure a model file on images (desktop)"),
     "report": ("train.report", "judge a trained network on held-out data, as a page (desktop)"),
+    "bundle": ("convert.bundle", "make one signed file that installs Parfocal without a network (desktop)"),
     "compare": ("convert.compare", "compare trained networks side by side (desktop)"),
 }
 #: What the extra `train` brings; without it the desktop commands say so in one line.
 TRAIN_PACKAGES = frozenset(
-    {"tensorflow", "keras", "tifffile", "imagecodecs", "h5py", "dask", "distributed", "train", "convert"}
+    {
+        "tensorflow",
+        "keras",
+        "tifffile",
+        "imagecodecs",
+        "h5py",
+        "dask",
+        "distributed",
+        "packaging",
+        "train",
+        "convert",
+    }
 )
 IO_FAILED, BAD_INPUT, FAILED, BROKEN_PIPE, INTERRUPTED = 1, 2, 4, 141, 130
 _LONGEST_LINE = 2000

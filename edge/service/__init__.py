@@ -1,0 +1,1 @@
+"""`parfocal serve`: in focus when it boots, then at the service of page, button, signal and clock."""

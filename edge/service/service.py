@@ -1,0 +1,413 @@
+"""The service itself: the one owner of camera and motor, who does one thing at a time and tells of it.
+
+`Service.run` is the only thread that touches camera and motor; it opens them, brings the specimen into focus,
+and then waits for work. Requests come from any thread and are taken only while nothing else is going on;
+`stop` is heard at once, also in mid-move. A camera or motor that fails is closed, told of, and opened again
+after a while that doubles each time:
+
+    starting ──opened──► focusing ──► in_focus | failed | ready ──request──► focusing | moving ──► …
+        ▲                                   │
+        └── after 1, 2, 4 … 30 s ── fault ◄─┴── camera or motor failed
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+
+from edge import trace
+from edge.camera.base import Frame
+from edge.config import Config
+from edge.errors import CameraError, InputError, ParfocalError, one_line
+from edge.microscope import Entry, Microscope, Trace
+from edge.model import Model
+from edge.rig import Rig
+from edge.service.feed import Feed
+from edge.service.holding import Holding
+from edge.service.runs import Runs
+from edge.service.schedule import Schedule
+from firmware_iface.clock import Clock
+from firmware_iface.errors import LimitError, MotionError, MoveCancelled
+
+__all__ = ["Busy", "Service", "State"]
+
+log = logging.getLogger(__name__)
+
+State = Literal["starting", "focusing", "moving", "in_focus", "ready", "failed", "fault", "stopping"]
+_AFTER: dict[str, State] = {"focused": "in_focus", "no_specimen": "failed", "failed": "failed"}
+_FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 30.0
+#: How often an idle camera is asked whether it still lives, which is what feeds the watchdog then.
+_CHECK_S = 5.0
+_IDLE_S = 0.25
+#: Bars of a belief that the page is sent at the most, and how small, against the highest, none is sent.
+_BELIEF_POINTS, _WORTH_SHOWING = 121, 1e-3
+
+
+class Busy(ParfocalError):
+    """A request came while something else is going on, or before there is a microscope."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    kind: Literal["focus", "jog"]
+    by: str
+    um: float = 0.0
+
+
+class Service:
+    """``open_rig`` gives a rig that is not entered yet; it may take long and is called again after a fault.
+
+    ``beat`` is called after each piece of good work; ``announce`` with the state in words, first once camera
+    and motor were opened, or could not be. ``clock`` is the rig's, ``local_time`` gives the wall's.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        open_rig: Callable[[], Rig],
+        *,
+        runs: Runs,
+        feed: Feed,
+        clock: Clock,
+        version: str,
+        beat: Callable[[], None] = lambda: None,
+        announce: Callable[[str], None] = lambda text: None,
+        local_time: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        self._config, self._model, self._open_rig = config, model, open_rig
+        self._clock, self._version, self._local_time = clock, version, local_time
+        self._beat, self._announce = beat, announce
+        self.runs, self.feed = runs, feed
+        self._schedule = Schedule.of(config.service.focus_every_min, config.service.focus_at)
+        self._lock = threading.Lock()
+        self._wake, self._cancel, self._closing = threading.Event(), threading.Event(), threading.Event()
+        self.judged = threading.Event()
+        """Set once the first frame was judged, or nothing is to be."""
+        self._job: _Job | None = None
+        self._rig: Rig | None = None
+        self._state: State = "starting"
+        self._reason = "camera and motor are being opened"
+        self._last: dict[str, Any] | None = None
+        self._late: dict[str, Any] | None = None
+        service = config.service
+        self._holding = Holding(on=service.hold, interval_s=service.hold_interval_s, clock=clock)
+        self._began_s, self._checked_s, self._beaten_at = clock.now_s(), clock.now_s(), 0.0
+        self._worked = self._up = False
+
+    # Requests, from any thread -----------------------------------------------------------------------
+
+    def focus(self, by: str) -> None:
+        """Ask for a focus run. Busy where something else is going on."""
+        self._ask(_Job("focus", by))
+
+    def jog(self, um: float, by: str) -> None:
+        """Ask for a move by ``um`` (µm). LimitError where it would end beyond the limits; Busy as `focus`."""
+        with self._lock:
+            rig = self._rig
+        if rig is not None:
+            low, high = rig.stage.limits_um
+            target = rig.stage.position_um + um
+            if not low <= target <= high:
+                raise LimitError(rig.stage.name, target, (low, high), "um")
+        self._ask(_Job("jog", by, um))
+
+    def hold(self, on: bool) -> None:
+        """Hold focus through drift from the next focused run on (from now on, if in focus), or no longer."""
+        self._holding.switch(on)
+        self._tell()
+
+    def stop(self, by: str) -> bool:
+        """End what is going on, on the spot; whether there was anything. Does not block."""
+        with self._lock:
+            self._cancel.set()
+            waiting, self._job = self._job is not None, None
+            rig = self._rig
+        if rig is not None:
+            rig.stage.stop()
+        log.info("stop by %s", by, extra={"fields": {"EVENT": "stop", "BY": by}})
+        return waiting or self._state in ("focusing", "moving")
+
+    def press(self) -> None:
+        """The push button: a focus, or the end of what is going on."""
+        if self._state in ("focusing", "moving"):
+            self.stop("button")
+            return
+        try:
+            self.focus("button")
+        except Busy as why:
+            log.info("the button is not heard: %s", why)
+
+    def shut_down(self) -> None:
+        """Stop the motor and have `run` return. Does not block."""
+        self._closing.set()
+        self._cancel.set()
+        if (rig := self._rig) is not None:
+            rig.stage.stop()
+        self._wake.set()
+
+    @property
+    def led(self) -> str:
+        """The pattern of `edge.service.panel` that shows the state."""
+        return "starting" if self._state == "stopping" else self._state
+
+    def status(self) -> dict[str, Any]:
+        """What is going on, as plain values. From any thread."""
+        rig, place = self._rig, None
+        if rig is not None:
+            with contextlib.suppress(MotionError):
+                stage = rig.stage
+                place = {
+                    "position_um": stage.position_um,
+                    "limits_um": list(stage.limits_um),
+                    "uncertain": stage.uncertain,
+                }
+        optics = self._config.optics.optics() if rig is None else rig.optics
+        found: dict[str, Any] = trace.plain(
+            {
+                "state": self._state,
+                "reason": self._reason,
+                "stage": place,
+                "hold": self._holding.status(),
+                "last": self._last,
+                "rig": None if rig is None else rig.name,
+                "motor": self._config.stage.driver if rig is None or rig.name == "hardware" else rig.name,
+                "camera": self._config.camera.driver if rig is None or rig.name == "hardware" else rig.name,
+                "objective": str(optics.objective),
+                "dof_um": optics.dof_um,
+                "tolerance_dof": self._config.focus.tolerance_dof,
+                "model": self._model.name,
+                "version": self._version,
+                "uptime_s": round(self._clock.now_s() - self._began_s, 1),
+                "lost_traces": self.runs.lost,
+            }
+        )
+        return found
+
+    # The one thread that works -----------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until `shut_down`. BLOCKS; MOVES the stage. InputError where the first opening finds a mistake
+        in the configuration; later ones, and whatever camera and motor do, are faults that are told of.
+        """
+        retry_s, boot = _FIRST_RETRY_S, self._config.service.boot_focus
+        first = True
+        while not self._closing.is_set():
+            self._worked = False
+            try:
+                self._session(boot=boot)
+            except (CameraError, MotionError, InputError) as error:
+                if first and isinstance(error, InputError):
+                    raise
+                self._fault(error)
+            first, boot = False, boot and not self._worked
+            self._keep_late()
+            retry_s = _FIRST_RETRY_S if self._worked else min(2 * retry_s, _LAST_RETRY_S)
+            self._rest(retry_s)
+
+    def _session(self, *, boot: bool) -> None:
+        """One life of a rig: from its opening until it is closed, coils off, whatever ends it."""
+        self._set("starting", "camera and motor are being opened")
+        with contextlib.ExitStack() as opened:
+            rig = self._open_rig()
+            opened.push(rig.__exit__)
+            if self._closing.is_set():
+                return
+            rig.__enter__()
+            opened.callback(self._let_go)
+            self._rig = rig
+            scope = Microscope(rig, self._model, self._config, watch=self._saw)
+            if rig.stage.uncertain:
+                log.warning("%s", rig.stage.uncertain, extra={"fields": {"EVENT": "uncertain"}})
+            self._set("ready", rig.stage.uncertain or "waiting for a request")
+            self._up = True
+            self._announce(f"ready: {self._reason}")
+            if boot:
+                self._carry_out(scope, _Job("focus", "boot"))
+            self.judged.set()
+            while not self._closing.is_set():
+                self._turn(scope)
+
+    def _let_go(self) -> None:
+        self._rig = None
+        self._holding.lost("camera and motor are closed")
+
+    def _turn(self, scope: Microscope) -> None:
+        """One round of an idle service: work if there is any, else look whether all is well."""
+        self._wake.wait(min(_IDLE_S, 1 / self._config.api.preview_fps))
+        self._wake.clear()
+        with self._lock:  # a stop that comes later is for this job, one that came before has taken it
+            self._cancel.clear()
+            job, self._job = self._job, None
+        now_s = self._clock.now_s()
+        if job is None and (by := self._schedule.due(now_s, self._local_time())) is not None:
+            job = _Job("focus", by)
+        if job is not None:
+            self._carry_out(scope, job)
+        elif self._holding.due:
+            self._hold(scope)
+        elif self.feed.wanted or now_s - self._checked_s >= _CHECK_S:
+            self.feed.show(scope.rig.camera.capture(-float("inf")).image)
+            self._did_well()
+
+    def _carry_out(self, scope: Microscope, job: _Job) -> None:
+        if self._closing.is_set():
+            return
+        if job.kind == "focus":
+            self._focus(scope, job.by)
+        else:
+            self._jog(scope.rig, job)
+
+    def _focus(self, scope: Microscope, by: str) -> None:
+        self._set("focusing", f"asked for by {by}")
+        self._holding.lost("a focus run is under way")
+        at = self._local_time().astimezone().isoformat(timespec="seconds")
+        try:
+            result = scope.focus(cancel=self._cancelled)
+        except (CameraError, MotionError) as error:
+            self._ended(at, by, {"result": "failed", "reason": one_line(error)}, None)
+            raise
+        finally:
+            self._schedule.ran(self._clock.now_s())
+        whole = trace.document(scope, result, version=self._version)
+        self._ended(at, by, trace.plain(result.as_dict()), whole)
+        scope.trace = Trace()  # its pictures are megabytes
+        self._set(_AFTER[result.result], result.reason)
+        if result.result == "focused":
+            self._holding.found(scope)
+        self._did_well()
+
+    def _ended(self, at: str, by: str, result: dict[str, Any], whole: dict[str, Any] | None) -> None:
+        """Log a run, keep its trace, and tell the page."""
+        document = {"at": at, "by": by, **({"result": result} if whole is None else whole)}
+        if self._closing.is_set():
+            self._late = document  # the coils go off first
+            number = None
+        else:
+            number = self.runs.keep(document)
+        names = ("result", "method", "captures", "moves", "seconds", "position_um", "confidence")
+        fields = {name.upper(): result.get(name) for name in names}
+        log.info(
+            "focus by %s: %s, %s",
+            by,
+            result["result"],
+            result["reason"],
+            extra={"fields": {"EVENT": "run", "BY": by, "RUN": number, **fields}},
+        )
+        self._last = {"run": number, "at": at, "by": by, "result": result}
+        self.feed.tell("run", self._last)
+
+    def _keep_late(self) -> None:
+        late, self._late = self._late, None
+        if late is not None:
+            self.runs.keep(late)
+
+    def _jog(self, rig: Rig, job: _Job) -> None:
+        self._set("moving", f"{job.um:+g} µm, asked for by {job.by}")
+        self._holding.lost("moved by hand; it begins again with the next focus")
+        try:
+            rig.stage.move_by_um(job.um, cancel=self._cancelled)
+            reason = f"moved {job.um:+g} µm by {job.by}"
+        except (LimitError, MoveCancelled) as error:
+            reason = one_line(error)
+        log.info(reason, extra={"fields": {"EVENT": "jog", "BY": job.by, "UM": job.um}})
+        self._set("ready", reason)
+        self._did_well()
+
+    def _hold(self, scope: Microscope) -> None:
+        before = scope.rig.stage.moves
+        over = self._holding.step(cancel=self._cancelled)
+        now = self._holding.status()
+        if over is not None or scope.rig.stage.moves != before:
+            fields = {"EVENT": "hold", "DRIFT_DOF": now["drift_dof"], "MOVES": now["moves"]}
+            log.info("hold: %s", now["reason"], extra={"fields": fields})
+        self._did_well()
+        if over is None:
+            self._tell()
+        else:
+            self._set("ready", over)
+
+    # Telling -----------------------------------------------------------------------------------------
+
+    def _cancelled(self) -> bool:
+        """Asked by the focus loop and the stage all the time; motion that goes on is good work."""
+        rig = self._rig
+        if rig is not None and (position := rig.stage.position_um) != self._beaten_at:
+            self._beaten_at = position
+            self._beat()
+        return self._cancel.is_set() or self._closing.is_set()
+
+    def _saw(self, entry: Entry, frame: Frame) -> None:
+        """A frame of a run, and again when what is believed after it is known."""
+        self._beat()
+        if entry.belief is None and entry.within is None:
+            self.feed.show(frame.image)
+        elif not self.judged.is_set():
+            self.judged.set()
+            self._announce("focusing: the first frame is judged")
+        self.feed.tell("look", _look(entry))
+
+    def _did_well(self) -> None:
+        self._checked_s = self._clock.now_s()
+        self._worked = True
+        self._beat()
+
+    def _fault(self, error: Exception) -> None:
+        log.error("%s", one_line(error), extra={"fields": {"EVENT": "fault"}})
+        self._up = True
+        self._set("fault", one_line(error))
+        self.judged.set()
+
+    def _rest(self, seconds: float) -> None:
+        """Wait after a fault; a loop that waits is alive."""
+        until_s = self._clock.now_s() + seconds
+        while not self._closing.is_set() and (left_s := until_s - self._clock.now_s()) > 0:
+            self._closing.wait(min(left_s, _IDLE_S))
+            self._beat()
+
+    def _set(self, state: State, reason: str) -> None:
+        with self._lock:
+            self._state, self._reason = state, reason
+        if self._up:
+            self._announce(f"{state}: {reason}")
+        self._tell()
+
+    def _tell(self) -> None:
+        self.feed.tell("status", self.status())
+
+    def _ask(self, job: _Job) -> None:
+        with self._lock:
+            if self._closing.is_set():
+                raise Busy("the service is stopping")
+            if self._rig is None:
+                raise Busy(f"not yet: {self._reason}")
+            if self._job is not None or self._state in ("focusing", "moving"):
+                raise Busy("busy: a focus run or a move is under way; stop it first")
+            self._job = job
+        self._wake.set()
+
+
+def _look(entry: Entry) -> dict[str, Any]:
+    """A frame of a run for the page: where its belief is, in `_BELIEF_POINTS` bars at most."""
+    belief = None
+    if entry.belief is not None:
+        defocus, probability = entry.belief
+        worth = np.flatnonzero(probability > _WORTH_SHOWING * probability.max())
+        shown_part = slice(worth[0], worth[-1] + 1)
+        defocus, probability = defocus[shown_part], probability[shown_part]
+        step = -(-len(defocus) // _BELIEF_POINTS)
+        belief = {
+            "defocus_dof": [float(defocus[k : k + step].mean()) for k in range(0, len(defocus), step)],
+            "probability": [float(probability[k : k + step].sum()) for k in range(0, len(defocus), step)],
+        }
+    numbers = ("time_s", "position_um", "sharpness", "tiles", "within")
+    shown = {name: getattr(entry, name) for name in numbers}
+    found: dict[str, Any] = trace.plain({"state": entry.state, **shown, "belief": belief})
+    return found
