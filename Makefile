@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PURE_CORE := edge/autofocus.py,edge/belief.py,edge/optics.py,edge/sharpness.py,edge/sweep.py,edge/tiles.py,firmware_iface/profile.py
 
-.PHONY: help demo test lint format coverage figures service-figures study halves vm-tools vm-figures clean
+.PHONY: help demo test lint format coverage figures service-figures study halves vm-tools vm-figures boot-figures clean
 
 help:
 	@echo "make demo      bring a simulated specimen into focus and draw the run into demo.png (no TensorFlow)"
@@ -20,6 +20,7 @@ help:
 	@echo "make halves    train on the left half of a real stack, judge on its right half (uses ../shared/data)"
 	@echo "make vm-tools    install what the tests marked vm need (root; without it they are skipped)"
 	@echo "make vm-figures  GPIO drivers in a virtual machine, the installer in a container, model and bundle on arm64 (minutes)"
+	@echo "make boot-figures  the service boots, fails, loses its power; the offline bundle on arm64 (a quarter of an hour)"
 	@echo "make clean     remove the environment and everything built"
 
 demo: $(VENV)/.for-demo
@@ -104,9 +105,11 @@ halves: $(VENV)/.for-test
 		--recipe train/studies/halves.toml --split train/studies/halves.json $(ASSUMED) --weights $(WEIGHTS)
 	$(BIN)/parfocal report $(HALVES)/run
 
-# The virtual machine of tests/vm, the container of tests/systemd and the arm64 user land of tests/arm64: what builds
-# them, and what runs them.
-VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs qemu-user-static arch-test systemd-container openssh-client
+# The virtual machine of tests/vm, the container of tests/systemd, the arm64 user lands of tests/arm64 and the browser of
+# tests/browser: what builds them, and what runs them. The boots of the service take as long as all the others.
+VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs qemu-user-static arch-test systemd-container \
+	openssh-client chromium
+BOOTS := tests/vm/test_vm_service.py tests/arm64/test_install_arm64.py
 
 vm-tools:
 	@[ "$$(id -u)" = 0 ] || { echo "run: sudo make vm-tools" >&2; exit 1; }
@@ -114,7 +117,10 @@ vm-tools:
 	DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $(VM_PACKAGES)
 
 vm-figures: $(VENV)/.for-test
-	PARFOCAL_VM=require $(BIN)/python -m pytest -q tests/vm tests/systemd tests/arm64
+	PARFOCAL_VM=require $(BIN)/python -m pytest -q tests/vm tests/systemd tests/arm64 $(BOOTS:%=--ignore=%)
+
+boot-figures: $(VENV)/.for-test
+	PARFOCAL_VM=require $(BIN)/python -m pytest -q $(BOOTS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo.png
