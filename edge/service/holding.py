@@ -49,6 +49,13 @@ class Holding:
             self._reason = why
 
     @property
+    def gave_up(self) -> bool:
+        """Whether holding ended because this field cannot be held from where it stood; not by a hand."""
+        with self._lock:
+            holder = self._holder
+        return holder is not None and holder.hold.state is Stage.STOPPED
+
+    @property
     def due(self) -> bool:
         """Whether `step` has something to do now."""
         with self._lock:

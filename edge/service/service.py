@@ -46,6 +46,8 @@ _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 30.0
 #: How often an idle camera is asked whether it still lives, which is what feeds the watchdog then.
 _CHECK_S = 5.0
 _IDLE_S = 0.25
+#: Where a field could not be held focus is found anew, but not more often than this.
+_HOLD_AGAIN_S = 600.0
 #: Bars of a belief that the page is sent at the most, and how small, against the highest, none is sent.
 _BELIEF_POINTS, _WORTH_SHOWING = 121, 1e-3
 
@@ -101,6 +103,7 @@ class Service:
         self._holding = Holding(on=service.hold, interval_s=service.hold_interval_s, clock=clock)
         self._began_s, self._checked_s, self._beaten_at = clock.now_s(), clock.now_s(), 0.0
         self._worked = self._up = False
+        self._held_again_s = -float("inf")
 
     # Requests, from any thread -----------------------------------------------------------------------
 
@@ -331,8 +334,12 @@ class Service:
         self._did_well()
         if over is None:
             self._tell()
-        else:
-            self._set("ready", over)
+            return
+        self._set("ready", over)
+        now_s = self._clock.now_s()
+        if self._holding.gave_up and now_s - self._held_again_s >= _HOLD_AGAIN_S:
+            self._held_again_s = now_s
+            self._carry_out(scope, _Job("focus", "hold"))
 
     # Telling -----------------------------------------------------------------------------------------
 

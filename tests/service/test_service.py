@@ -12,6 +12,8 @@ import pytest
 from service_bench import Bench, config, running, started
 
 from edge.errors import CameraError, InputError
+from edge.hold_dialogue import Holding as Stage
+from edge.holder import Holder, HoldStatus
 from edge.service.service import Busy
 from firmware_iface.clock import RealClock, VirtualClock
 from firmware_iface.errors import LimitError, MotorError
@@ -310,3 +312,18 @@ class TestHold:
             assert bench.service.status()["state"] == "in_focus"
             assert rig.stage.moves > moves
             assert abs(rig.true_defocus_um()) < rig.optics.dof_um
+
+    def test_where_it_gives_up_a_focus_is_found_anew_but_not_at_once_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def gives_up(holder: Holder, *, cancel: object) -> HoldStatus:
+            holder.hold.state, holder.hold.reason = Stage.STOPPED, "nothing to go by"
+            return holder.status
+
+        with running(tmp_path, service={"hold": True}) as bench:
+            bench.until("in_focus")
+            monkeypatch.setattr(Holder, "step", gives_up)
+            bench.wait_for(lambda: (bench.service.status()["last"] or {}).get("by") == "hold", "a new focus")
+            bench.until("ready")
+            assert bench.service.status()["reason"] == "nothing to go by"
+            assert len(bench.service.runs.numbers()) == 2
