@@ -19,8 +19,8 @@ help:
 	@echo "make study     the paper's recipe and ours, and three networks, on simulated data in the Jiang layout (an hour)"
 	@echo "make halves    train on the left half of a real stack, judge on its right half (uses ../shared/data)"
 	@echo "make vm-tools    install what the tests marked vm need (root; without it they are skipped)"
-	@echo "make vm-figures  GPIO drivers in a virtual machine, the installer in a container, model and bundle on arm64 (minutes)"
-	@echo "make boot-figures  the service boots, fails, loses its power; the offline bundle on arm64 (a quarter of an hour)"
+	@echo "make vm-figures  GPIO drivers in a virtual machine, the unit, the model on arm64 (minutes)"
+	@echo "make boot-figures  the service is installed, boots, fails, loses its power; the bundle on arm64 (half an hour)"
 	@echo "make clean     remove the environment and everything built"
 
 demo: $(VENV)/.for-demo
@@ -109,7 +109,7 @@ halves: $(VENV)/.for-test
 # tests/browser: what builds them, and what runs them. The boots of the service take as long as all the others.
 VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs qemu-user-static arch-test systemd-container \
 	openssh-client chromium
-BOOTS := tests/vm/test_vm_service.py tests/arm64/test_install_arm64.py
+BOOTS := tests/vm/test_vm_service.py tests/systemd/test_install.py tests/arm64/test_install_arm64.py
 
 vm-tools:
 	@[ "$$(id -u)" = 0 ] || { echo "run: sudo make vm-tools" >&2; exit 1; }

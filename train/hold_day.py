@@ -265,7 +265,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--hours", type=above_zero, default=24.0)
     parser.add_argument("--interval-s", type=above_zero, default=60.0)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--microscopes", type=int, default=5)
+    parser.add_argument("--microscopes", type=int, default=4)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--refocus", action="store_true", help="ask for a focus where holding ends")
     parser.add_argument("--recipe", default="parfocal", help="whose test specimens (%(default)s)")

@@ -16,6 +16,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,8 @@ HERE = Path(__file__).parent
 TREE = HERE.parents[1]
 BUILD = HERE / "build_image.sh"
 BOARD_LIBRARIES = ["rpi-lgpio>=0.6", "pytest>=8"]
-"""What the machine's Python has beyond the extra `device`: the GPIO library, and what runs the contracts."""
+"""What the machine's Python has beyond the extras `device` and `serve`: the GPIO library, and what runs the
+contracts."""
 BOOT_S = 150
 """Longest time (s) to boot and to switch off; some 30 s on an idle desktop."""
 _TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
@@ -69,39 +71,87 @@ def run(limits_s: Mapping[str, float], folder: Path) -> dict[str, Result]:
     A job that the machine did not live to see the end of is left out; its console is in console.log.
     VmError when the image cannot be built or the machine does not boot.
     """
-    image = _image()
-    for package in ("edge", "firmware_iface", "tests"):
-        shutil.copytree(
-            TREE / package, folder / "tree" / package, ignore=shutil.ignore_patterns("__pycache__")
-        )
-    shutil.copy(HERE / "guest.sh", folder)
-    (folder / "jobs").write_text("".join(f"{name} {limit_s:g}\n" for name, limit_s in limits_s.items()))
-    _boot(image, folder, BOOT_S + sum(limits_s.values()))
+    share(folder, limits_s)
+    _boot(image(), folder, BOOT_S + sum(limits_s.values()))
     if not any(folder.glob("*.jsonl")):
         raise VmError(f"the virtual machine never came to a job:\n{_tail(folder / 'console.log')}")
     return {name: _result(folder, name) for name in limits_s if (folder / f"{name}.code").exists()}
 
 
-def _boot(image: Path, folder: Path, limit_s: float) -> None:
+def share(folder: Path, limits_s: Mapping[str, float]) -> None:
+    """Put into ``folder`` what the machine needs to run the jobs."""
+    for package in ("edge", "firmware_iface", "tests"):
+        shutil.copytree(
+            TREE / package,
+            folder / "tree" / package,
+            ignore=shutil.ignore_patterns("__pycache__"),
+            dirs_exist_ok=True,
+        )
+    shutil.copy(HERE / "guest.sh", folder)
+    (folder / "jobs").write_text("".join(f"{name} {limit_s:g}\n" for name, limit_s in limits_s.items()))
+
+
+class Computer:
+    """A machine with a disk of its own, which lasts from one boot to the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "host"
+        self.folder.mkdir()
+        self._disk = folder / "disk.img"
+        subprocess.run(["cp", "--sparse=always", image() / "disk.img", self._disk], check=True)
+
+    def boot(self, job: str, limit_s: float, *, cut: str | None = None) -> list[dict[str, Any]]:
+        """Boot, run ``job``, switch off; its records. BLOCKS. With ``cut``, the power goes as soon as a file
+        of that name is in the shared folder. VmError where the job fails or there is no such file in time.
+        """
+        share(self.folder, {job: limit_s})
+        try:
+            _boot(image(), self.folder, BOOT_S + limit_s, disk=self._disk, cut=cut)
+        except VmError as error:
+            raise VmError(f"{error}\n{_tail(self.folder / f'{job}.err')}") from error
+        if cut is None and (result := _result(self.folder, job)).code != 0:
+            raise VmError(f"the job {job} ended with {result.code}:\n{result.errors}")
+        return [json.loads(line) for line in (self.folder / f"{job}.jsonl").read_text().splitlines()]
+
+
+def _boot(
+    image: Path, folder: Path, limit_s: float, *, disk: Path | None = None, cut: str | None = None
+) -> None:
     console = folder / "console.log"
-    share = f"local,path={folder},mount_tag=host,security_model=none"
+    shared = f"local,path={folder},mount_tag=host,security_model=none"
     command = [
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
         *("-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048"),
         *("-nodefaults", "-nographic", "-no-reboot", "-net", "none", "-serial", f"file:{console}"),
         *("-kernel", image / "kernel", "-initrd", image / "initrd.img"),
         *("-append", "root=/dev/vda rw console=ttyS0 panic=-1 quiet systemd.show_status=0"),
-        *("-drive", f"file={image / 'disk.img'},format=raw,if=virtio,snapshot=on", "-virtfs", share),
+        *("-virtfs", shared, "-drive"),
+        f"file={disk or image / 'disk.img'},format=raw,if=virtio,snapshot={'on' if disk is None else 'off'}",
     ]
     with (folder / "qemu.log").open("w") as log:
         try:
-            subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=limit_s, check=True
-            )
+            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as machine:
+                try:
+                    _wait(machine, limit_s, None if cut is None else folder / cut)
+                finally:
+                    machine.kill()
         except subprocess.SubprocessError as error:
             log.flush()
             said = (folder / "qemu.log").read_text() + _tail(console)
             raise VmError(f"the virtual machine: {error}\n{said}") from error
+
+
+def _wait(machine: subprocess.Popen[bytes], limit_s: float, cut: Path | None) -> None:
+    """Until the machine has switched itself off, or ``cut`` is there. SubprocessError otherwise."""
+    if cut is None:
+        if code := machine.wait(limit_s):
+            raise subprocess.CalledProcessError(code, "qemu")
+        return
+    until_s = time.monotonic() + limit_s
+    while not cut.exists():
+        if machine.poll() is not None or time.monotonic() > until_s:
+            raise subprocess.TimeoutExpired("qemu", limit_s)
+        time.sleep(0.05)
 
 
 def _result(folder: Path, name: str) -> Result:
@@ -111,13 +161,16 @@ def _result(folder: Path, name: str) -> Result:
 
 
 def _requirements() -> str:
-    """A pip requirements file: Parfocal's own, the extra `device`, and the board's libraries."""
+    """A pip requirements file: Parfocal's own, the extras `device` and `serve`, and the board's libraries."""
     needed = map(Requirement, importlib.metadata.requires("parfocal") or [])
     wanted = [
         f"{requirement.name}{requirement.specifier}"
         for requirement in needed
         if requirement.marker is None
-        or requirement.marker.evaluate({"extra": "device", "python_version": "3.11"})
+        or any(
+            requirement.marker.evaluate({"extra": extra, "python_version": "3.11"})
+            for extra in ("device", "serve")
+        )
     ]
     return "".join(f"{line}\n" for line in sorted({*wanted, *BOARD_LIBRARIES}))
 
@@ -128,7 +181,7 @@ def _image_folder() -> Path:
     return cache / "parfocal" / "vm" / hashlib.sha256(recipe).hexdigest()[:16]
 
 
-def _image() -> Path:
+def image() -> Path:
     """The folder of the image, built first where it is not there. Only one process builds at a time."""
     made = _image_folder()
     made.parent.mkdir(parents=True, exist_ok=True)
@@ -167,4 +220,4 @@ def _tail(file: Path) -> str:
 
 
 def _last_lines(text: str) -> str:
-    return "\n".join(text.splitlines()[-15:])
+    return "\n".join(text.splitlines()[-50:])
