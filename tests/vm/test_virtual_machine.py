@@ -31,7 +31,7 @@ def _made(tmp_path: Path) -> list[str]:
 def test_a_build_that_fails_leaves_nothing_that_looks_finished(build: Path, tmp_path: Path) -> None:
     build.write_text("touch $1/kernel; echo no such mirror >&2; exit 1\n")
     with pytest.raises(VmError, match="no such mirror"):
-        virtual_machine._image()
+        virtual_machine.image()
     assert "" not in _made(tmp_path)
 
 
@@ -44,7 +44,7 @@ def test_two_at_a_time_build_once_and_a_killed_build_is_begun_again(build: Path,
     code = (
         "import pathlib, sys, virtual_machine\n"
         "virtual_machine.BUILD = pathlib.Path(sys.argv[1])\n"
-        "print(virtual_machine._image())\n"
+        "print(virtual_machine.image())\n"
     )
     command = [sys.executable, "-c", code, str(build)]
     both = [
