@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PURE_CORE := edge/autofocus.py,edge/belief.py,edge/optics.py,edge/sharpness.py,edge/sweep.py,edge/tiles.py,firmware_iface/profile.py
 
-.PHONY: help demo test lint format coverage figures service-figures study halves vm-tools vm-figures boot-figures clean
+.PHONY: help demo test lint format coverage figures service-figures study halves vm-tools vm-figures boot-tools boot-figures clean
 
 help:
 	@echo "make demo      bring a simulated specimen into focus and draw the run into demo.png (no TensorFlow)"
@@ -20,7 +20,7 @@ help:
 	@echo "make halves    train on the left half of a real stack, judge on its right half (uses ../shared/data)"
 	@echo "make vm-tools    install what the tests marked vm need (root; without it they are skipped)"
 	@echo "make vm-figures  GPIO drivers in a virtual machine, the unit, the model on arm64 (minutes)"
-	@echo "make boot-figures  the service is installed, boots, fails, loses its power; the bundle on arm64 (half an hour)"
+	@echo "make boot-figures  the page in a browser; the service installed, booted, failing (half an hour; make boot-tools)"
 	@echo "make clean     remove the environment and everything built"
 
 demo: $(VENV)/.for-demo
@@ -108,7 +108,8 @@ halves: $(VENV)/.for-test
 # The virtual machine of tests/vm, the container of tests/systemd, the arm64 user lands of tests/arm64 and the browser of
 # tests/browser: what builds them, and what runs them. The boots of the service take as long as all the others.
 VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs qemu-user-static arch-test systemd-container \
-	openssh-client chromium
+	openssh-client
+BOOT_PACKAGES := $(VM_PACKAGES) chromium
 BOOTS := tests/vm/test_vm_service.py tests/systemd/test_install.py tests/arm64/test_install_arm64.py
 
 vm-tools:
@@ -119,8 +120,11 @@ vm-tools:
 vm-figures: $(VENV)/.for-test
 	PARFOCAL_VM=require $(BIN)/python -m pytest -q tests/vm tests/systemd tests/arm64 $(BOOTS:%=--ignore=%)
 
+boot-tools:
+	$(MAKE) vm-tools VM_PACKAGES="$(BOOT_PACKAGES)"
+
 boot-figures: $(VENV)/.for-test
-	PARFOCAL_VM=require $(BIN)/python -m pytest -q $(BOOTS)
+	PARFOCAL_BROWSER=require PARFOCAL_VM=require $(BIN)/python -m pytest -q tests/browser $(BOOTS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache demo.png
