@@ -159,7 +159,7 @@ def _panel(config: Config, clock: Clock, service: Service) -> Panel:
         closed_level=1 if pins.focus_pressed == "high" else 0,
         led_pin=pins.led_pin,
         pressed=service.press,
-        state=lambda: service.led,
+        state=lambda: service.state,
     )
 
 

@@ -34,6 +34,8 @@ class Holding:
     def switch(self, on: bool) -> None:
         """On or off. What stands in focus is held from the next step on."""
         with self._lock:
+            if on == self._on:
+                return  # asked for once more, it would begin anew from where drift has got to by now
             self._on = on
             self._holder, self._next_s = None, 0.0
 

@@ -98,7 +98,7 @@ class Run(_Out):
 class Status(_Out):
     """What is going on."""
 
-    state: Literal["starting", "focusing", "moving", "in_focus", "ready", "failed", "fault", "stopping"]
+    state: Literal["starting", "focusing", "moving", "in_focus", "ready", "failed", "fault"]
     reason: str
     stage: Where | None
     """Null until camera and motor are open."""

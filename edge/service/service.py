@@ -40,7 +40,7 @@ __all__ = ["Busy", "Service", "State"]
 
 log = logging.getLogger(__name__)
 
-State = Literal["starting", "focusing", "moving", "in_focus", "ready", "failed", "fault", "stopping"]
+State = Literal["starting", "focusing", "moving", "in_focus", "ready", "failed", "fault"]
 _AFTER: dict[str, State] = {"focused": "in_focus", "no_specimen": "failed", "failed": "failed"}
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 30.0
 #: How often an idle camera is asked whether it still lives, which is what feeds the watchdog then.
@@ -94,6 +94,7 @@ class Service:
         self.judged = threading.Event()
         """Set once the first frame was judged, or nothing is to be."""
         self._job: _Job | None = None
+        self._doing = False
         self._rig: Rig | None = None
         self._state: State = "starting"
         self._reason = "camera and motor are being opened"
@@ -136,11 +137,11 @@ class Service:
         if rig is not None:
             rig.stage.stop()
         log.info("stop by %s", by, extra={"fields": {"EVENT": "stop", "BY": by}})
-        return waiting or self._state in ("focusing", "moving")
+        return waiting or self._doing
 
     def press(self) -> None:
         """The push button: a focus, or the end of what is going on."""
-        if self._state in ("focusing", "moving"):
+        if self._doing:
             self.stop("button")
             return
         try:
@@ -157,9 +158,9 @@ class Service:
         self._wake.set()
 
     @property
-    def led(self) -> str:
-        """The pattern of `edge.service.panel` that shows the state."""
-        return "starting" if self._state == "stopping" else self._state
+    def state(self) -> State:
+        """What is going on, in a word."""
+        return self._state
 
     def status(self) -> dict[str, Any]:
         """What is going on, as plain values. From any thread."""
@@ -212,8 +213,10 @@ class Service:
                 self._fault(error)
             first, boot = False, boot and not self._worked
             self._keep_late()
-            retry_s = _FIRST_RETRY_S if self._worked else min(2 * retry_s, _LAST_RETRY_S)
+            if self._worked:
+                retry_s = _FIRST_RETRY_S
             self._rest(retry_s)
+            retry_s = min(2 * retry_s, _LAST_RETRY_S)
 
     def _session(self, *, boot: bool) -> None:
         """One life of a rig: from its opening until it is closed, coils off, whatever ends it."""
@@ -249,6 +252,7 @@ class Service:
         with self._lock:  # a stop that comes later is for this job, one that came before has taken it
             self._cancel.clear()
             job, self._job = self._job, None
+            self._doing = job is not None
         now_s = self._clock.now_s()
         if job is None and (by := self._schedule.due(now_s, self._local_time())) is not None:
             job = _Job("focus", by)
@@ -263,10 +267,14 @@ class Service:
     def _carry_out(self, scope: Microscope, job: _Job) -> None:
         if self._closing.is_set():
             return
-        if job.kind == "focus":
-            self._focus(scope, job.by)
-        else:
-            self._jog(scope.rig, job)
+        self._doing = True
+        try:
+            if job.kind == "focus":
+                self._focus(scope, job.by)
+            else:
+                self._jog(scope.rig, job)
+        finally:
+            self._doing = False
 
     def _focus(self, scope: Microscope, by: str) -> None:
         self._set("focusing", f"asked for by {by}")
@@ -395,7 +403,7 @@ class Service:
                 raise Busy("the service is stopping")
             if self._rig is None:
                 raise Busy(f"not yet: {self._reason}")
-            if self._job is not None or self._state in ("focusing", "moving"):
+            if self._job is not None or self._doing:
                 raise Busy("busy: a focus run or a move is under way; stop it first")
             self._job = job
         self._wake.set()

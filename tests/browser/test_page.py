@@ -142,6 +142,7 @@ def test_the_picture_lives(page: Tab) -> None:
     first = page.value("document.querySelector('#picture').src")
     page.until(f"document.querySelector('#picture').src !== '{first}'")
     page.until("document.querySelector('#no-picture').textContent === ''")
+    assert page.value("document.querySelector('#picture').src").startswith("blob:")
 
 
 def test_nothing_is_asked_of_another_host(page: Tab, near: Served) -> None:

@@ -115,7 +115,7 @@ class TestRequests:
         assert client.ask("POST", "/api/stop")[::2] == (200, {"stopped": False})
 
     def test_busy(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(client.bench.service, "_state", "focusing")
+        monkeypatch.setattr(client.bench.service, "_doing", True)
         for path, body in (("/api/focus", None), ("/api/jog", {"um": 1})):
             status, _, found = client.ask("POST", path, body)
             assert (status, found["error"][:4]) == (409, "busy")

@@ -54,7 +54,7 @@ def test_without_boot_focus_nothing_moves(tmp_path: Path) -> None:
 def test_an_empty_field_is_told(tmp_path: Path) -> None:
     with running(tmp_path, empty=True) as bench:
         assert bench.until("failed")["last"]["result"]["result"] == "no_specimen"
-        assert bench.service.led == "failed"
+        assert bench.service.state == "failed"
 
 
 def test_a_trace_for_each_run_and_the_newest_are_kept(tmp_path: Path) -> None:
@@ -156,6 +156,10 @@ class TestJog:
             assert bench.opened[0].stage.moves == 0
 
 
+def _unplugged() -> None:
+    raise CameraError("camera: unplugged")
+
+
 class TestFaults:
     def test_what_does_not_open_is_tried_again(self, tmp_path: Path) -> None:
         bench = Bench(tmp_path, config(), VirtualClock())
@@ -177,6 +181,23 @@ class TestFaults:
             bench.wait_for(lambda: bench.beats > beats, "a beat: a loop that waits for a camera is not hung")
             clock.sleep_s(60.0)
             bench.until("in_focus")
+
+    def test_it_waits_1_2_4_and_at_most_30_s_and_1_again_after_good_work(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bench = Bench(tmp_path, config(), VirtualClock())
+        bench.fails = [CameraError("camera: unplugged")] * 7
+        waited: list[float] = []
+
+        def rest(seconds: float) -> None:
+            waited.append(seconds)
+            if len(waited) == 8:
+                bench.service.shut_down()
+
+        monkeypatch.setattr(bench.service, "_rest", rest)
+        monkeypatch.setattr(bench.service, "_turn", lambda scope: _unplugged())
+        bench.service.run()
+        assert waited == [1, 2, 4, 8, 16, 30, 30, 1]
 
     def test_a_mistake_in_the_configuration_ends_it(self, tmp_path: Path) -> None:
         bench = Bench(tmp_path, config(), VirtualClock())
@@ -218,6 +239,7 @@ def test_an_idle_service_feeds_the_watchdog_by_looking(tmp_path: Path) -> None:
         beats = bench.beats
         bench._clock.sleep_s(6.0)
         bench.wait_for(lambda: bench.beats > beats, "a beat")
+        assert bench.service.state == "ready"
 
 
 def test_pictures_only_for_who_watches(tmp_path: Path) -> None:
@@ -298,6 +320,9 @@ class TestHold:
             assert bench.service.status()["hold"]["state"] == "off"
             bench.service.hold(True)
             bench.wait_for(lambda: bench.service.status()["hold"]["state"] == "holding", "holding")
+            holder = bench.service._holding._holder
+            bench.service.hold(True)
+            assert bench.service._holding._holder is holder, "what is held already does not begin anew"
             bench.service.hold(False)
             assert bench.service.status()["hold"]["state"] == "off"
 

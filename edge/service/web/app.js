@@ -53,7 +53,6 @@ function worded(status) {
     case "focusing": return { words: "Focusing…", mark: "", tone: "busy" };
     case "moving": return { words: "Moving…", mark: "", tone: "busy" };
     case "starting": return { words: "Starting…", mark: "", tone: "busy" };
-    case "stopping": return { words: "Shutting down…", mark: "", tone: "busy" };
     case "ready": return { words: "Ready", mark: "–", tone: "" };
     case "failed": return { words: resultWords({ ...status.last?.result, reason: status.reason }), mark: "×", tone: "bad" };
     default: return { words: "Fault", mark: "!", tone: "bad", urgent: true };
