@@ -11,14 +11,14 @@ happens. Older kernels do with what the package qemu-user-static has set up for 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from machines import built_once
 
 SUITE = "bookworm"
 PACKAGES = ("systemd", "python3-venv", "python3-numpy", "openssh-client", "libstdc++6")
@@ -88,7 +88,7 @@ class Chroot:
     """One board; ``host`` is its /mnt. Each `run` has a namespace of its own, and no network. BLOCKS."""
 
     def __init__(self, folder: Path) -> None:
-        self._tree = _tree()
+        self._tree = built_once("arm64", " ".join((SUITE, *PACKAGES)), _build)
         self._folder = folder
         self.host = folder / "host"
         for name in ("upper", "scratch", "merged", "host"):
@@ -168,23 +168,8 @@ def _namespace(process: Path) -> str:
         return ""
 
 
-def _tree() -> Path:
-    """The folder of the tree, built first where it is not there. Only one process builds at a time."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    recipe = " ".join((SUITE, *PACKAGES))
-    made = cache / "parfocal" / f"arm64-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
-    made.parent.mkdir(parents=True, exist_ok=True)
-    with made.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            _build(made)
-    return made
-
-
-def _build(made: Path) -> None:
-    """Into a folder beside ``made`` that takes its name at the end. Packages are configured, emulated."""
-    unfinished = made.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+def _build(tree: Path) -> None:
+    """Packages are configured, emulated."""
     command = [
         "mmdebstrap",
         "--variant=essential",
@@ -193,7 +178,7 @@ def _build(made: Path) -> None:
     ]
     with _user_namespace() as entered:
         done = subprocess.run(
-            [*entered, *_emulated(), *command, SUITE, unfinished],
+            [*entered, *_emulated(), *command, SUITE, tree],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -202,4 +187,3 @@ def _build(made: Path) -> None:
         )
     if done.returncode != 0:
         raise ChrootError(f"mmdebstrap failed:\n{done.stderr[-2000:]}")
-    unfinished.rename(made)

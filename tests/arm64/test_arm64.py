@@ -5,12 +5,12 @@ With PARFOCAL_VM=require a computer without the tools is a failure.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import emulated
 import pytest
+from machines import need
 
 from edge.model import DEFAULT_PATH
 
@@ -18,12 +18,7 @@ from edge.model import DEFAULT_PATH
 @pytest.mark.vm
 @pytest.mark.timeout(1200)
 def test_the_same_defocus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lacks = emulated.missing()
-    if lacks:
-        reason = f"no arm64 without {', '.join(lacks)}"
-        if os.environ.get("PARFOCAL_VM") == "require":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    need("arm64", emulated.missing())
     apart = emulated.compare(DEFAULT_PATH, tmp_path)
     shutil.rmtree(tmp_path / "tree")
     with capsys.disabled():

@@ -17,6 +17,7 @@ from typing import Any
 import chroot
 import numpy as np
 import pytest
+from machines import need
 
 BOARD = "pi-bookworm"
 COMMAND = "/usr/local/bin/parfocal"
@@ -56,12 +57,7 @@ print(json.dumps({
 @pytest.mark.vm
 @pytest.mark.timeout(chroot.BUILD_S + BUNDLE_S + 2 * INSTALL_S + FOCUS_S)
 def test_a_bundle_installs_and_focuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lacks = chroot.missing()
-    if lacks:
-        reason = f"no arm64 without {', '.join(lacks)}"
-        if os.environ.get("PARFOCAL_VM") == "require":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    need("arm64", chroot.missing())
     seconds: dict[str, float] = {}
     began_s = time.monotonic()
     box = chroot.Chroot(tmp_path / "board")

@@ -5,7 +5,6 @@ With PARFOCAL_BROWSER=require a computer without Chromium is a failure.
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 import chromium
 import pytest
 from chromium import Browser, Tab
+from machines import need
 from served import SLOW, Served, serve
 
 pytestmark = pytest.mark.timeout(300)
@@ -36,10 +36,8 @@ NO_LONGER_THAN_S = 2.0
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     program = chromium.executable()
-    if program is None:
-        if os.environ.get("PARFOCAL_BROWSER") == "require":
-            pytest.fail("no chromium on this computer", pytrace=False)
-        pytest.skip("no chromium on this computer")
+    need("page", [] if program else ["chromium (apt install chromium)"], "PARFOCAL_BROWSER")
+    assert program is not None
     with Browser(program) as browser:
         yield browser
 

@@ -6,7 +6,6 @@ With PARFOCAL_VM=require a computer without the tools is a failure.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import container
 import pytest
 import releases
+from machines import need
 
 LIFE_S, AFTER_S = 1500.0, 900.0
 """Limits: several times what the two boots take on two busy cores."""
@@ -30,12 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Records:
     """By the name of the step: what guest.py noted."""
-    lacks = container.missing()
-    if lacks:
-        reason = f"no container without {', '.join(lacks)}"
-        if os.environ.get("PARFOCAL_VM") == "require":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    need("container", container.missing())
     folder = tmp_path_factory.mktemp("container")
     box = container.Container(folder)
     try:

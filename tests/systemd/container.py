@@ -7,12 +7,12 @@ next.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
 from pathlib import Path
+
+from machines import built_once
 
 HERE = Path(__file__).parent
 SUITE = "bookworm"
@@ -53,7 +53,7 @@ class Container:
     """One computer with a disk of its own; ``host`` is its /mnt/host. Each `boot` is a boot of it. BLOCKS."""
 
     def __init__(self, folder: Path) -> None:
-        self._tree = _tree()
+        self._tree = built_once("container", " ".join((SUITE, *PACKAGES, _UNIT)), _build)
         self._folder = folder
         self.host = folder / "host"
         for name in ("upper", "scratch", "merged", "host"):
@@ -108,31 +108,14 @@ class Container:
         return "\n".join(lines[-30:])
 
 
-def _tree() -> Path:
-    """The folder of the tree, built first where it is not there. Only one process builds at a time."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    recipe = " ".join((SUITE, *PACKAGES, _UNIT))
-    made = cache / "parfocal" / "container" / hashlib.sha256(recipe.encode()).hexdigest()[:16]
-    made.parent.mkdir(parents=True, exist_ok=True)
-    with made.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not made.exists():
-            _build(made)
-    return made
-
-
-def _build(made: Path) -> None:
-    """Into a folder beside ``made`` that takes its name at the end."""
-    unfinished = made.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
+def _build(tree: Path) -> None:
     command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
     done = subprocess.run(
-        [*command, SUITE, unfinished], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        [*command, SUITE, tree], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise ContainerError(f"mmdebstrap failed:\n{done.stderr[-2000:]}")
-    units = unfinished / "etc/systemd/system"
+    units = tree / "etc/systemd/system"
     (units / "job.service").write_text(_UNIT)
     (units / "default.target.wants").mkdir()
     (units / "default.target.wants/job.service").symlink_to("../job.service")
-    unfinished.rename(made)

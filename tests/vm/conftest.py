@@ -6,11 +6,11 @@ JSON records by the fixture ``records``. With PARFOCAL_VM=require a computer wit
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
 import virtual_machine
+from machines import need
 from virtual_machine import Result
 
 LIMIT_S = 300.0
@@ -40,12 +40,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.fixture(scope="session")
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
-    lacks = virtual_machine.missing()
-    if lacks:
-        reason = f"no virtual machine without {', '.join(lacks)}"
-        if os.environ.get("PARFOCAL_VM") == "require":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    need("virtual machine", virtual_machine.missing())
     limits_s: dict[str, float] = {}
     for item in request.session.items:
         for mark in item.iter_markers("vm"):

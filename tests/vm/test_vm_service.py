@@ -6,13 +6,13 @@ those lines has moved.
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import virtual_machine
+from machines import need
 from virtual_machine import Computer
 
 from edge import rig
@@ -26,12 +26,7 @@ LIMIT_S = 1500.0
 @pytest.fixture(scope="session")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Records:
     """What the jobs of three boots told, by what happened."""
-    lacks = virtual_machine.missing()
-    if lacks:
-        reason = f"no virtual machine without {', '.join(lacks)}"
-        if os.environ.get("PARFOCAL_VM") == "require":
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    need("virtual machine", virtual_machine.missing())
     folder = tmp_path_factory.mktemp("machine")
     computer = Computer(folder)
     try:
