@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from edge.errors import InputError
 from edge.simulator import fields
-from edge.simulator.fields import LEVEL, Field, cache_folder, open_field, plane_grid
+from edge.simulator.fields import LEVEL, Field, cache_folder, open_drawn_field, open_field, plane_grid
 from edge.simulator.specimens import make
 
 WRITER = """
@@ -280,3 +280,55 @@ class TestPlaces:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
         assert cache_folder() == Path(expected)
+
+
+class TestDrawn:
+    """A drawn specimen's stack by its name: the same, and found without drawing."""
+
+    SHAPE = (32, 32)
+
+    def test_is_what_the_specimen_gives_and_is_found_without_drawing_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = open_drawn_field("debris", self.SHAPE, 3, IMAGING, folder=tmp_path)
+        direct = open_field(make("debris", self.SHAPE, 3), IMAGING, folder=tmp_path)
+        np.testing.assert_array_equal(first.planes, direct.planes)
+        monkeypatch.setattr(fields.specimens, "make", lambda *_: pytest.fail("drawn"))
+        again = open_drawn_field("debris", self.SHAPE, 3, IMAGING, folder=tmp_path)
+        np.testing.assert_array_equal(again.planes, direct.planes)
+        np.testing.assert_array_equal(again.at(0.3), direct.at(0.3))
+
+    def test_another_seed_name_or_microscope_is_another(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        calls = computed(monkeypatch)
+        open_drawn_field("debris", self.SHAPE, 3, IMAGING, folder=tmp_path)
+        open_drawn_field("debris", self.SHAPE, 4, IMAGING, folder=tmp_path)
+        open_drawn_field("blood", self.SHAPE, 3, IMAGING, folder=tmp_path)
+        open_drawn_field("debris", self.SHAPE, 3, replace(IMAGING, na_over_n=0.5), folder=tmp_path)
+        assert len(calls) == 4
+
+    @pytest.mark.parametrize("text", [b"", b"field-none.npy", b"../../etc/passwd", b"\xff\x00"])
+    def test_a_damaged_name_is_drawn_anew_and_mended(
+        self, text: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        open_drawn_field("debris", self.SHAPE, 3, IMAGING, folder=tmp_path)
+        (alias,) = tmp_path.glob("drawn-*.txt")
+        good = alias.read_bytes()
+        alias.write_bytes(text)
+        open_drawn_field("debris", self.SHAPE, 3, IMAGING, folder=tmp_path)
+        assert alias.read_bytes() == good
+
+    def test_a_name_goes_with_its_stack(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        open_drawn_field("debris", self.SHAPE, 3, IMAGING, folder=tmp_path)
+        (alias,) = tmp_path.glob("drawn-*.txt")
+        (tmp_path / "drawn-odd.txt").write_bytes(b"\xff")
+        monkeypatch.setattr(fields, "CACHE_BYTES", 1)
+        open_drawn_field("debris", self.SHAPE, 4, IMAGING, folder=tmp_path)
+        assert not alias.exists()
+        assert not (tmp_path / "drawn-odd.txt").exists()
+        assert len(list(tmp_path.glob("drawn-*.txt"))) == 1
+
+    def test_no_such_specimen(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError):
+            open_drawn_field("cheese", self.SHAPE, 3, IMAGING, folder=tmp_path)

@@ -198,5 +198,5 @@ def _prune(folder: Path, keep: Path) -> None:
             path.unlink(missing_ok=True)
     left = {path.name for path in folder.glob("field-*.npy")}
     for alias in folder.glob("drawn-*.txt"):
-        if alias.read_text("ascii").strip() not in left:
+        if alias.read_bytes().decode("ascii", "replace").strip() not in left:
             alias.unlink(missing_ok=True)
