@@ -14,6 +14,8 @@ from typing import Any
 PINS = (17, 18, 27, 22)
 LED = 24
 LIMIT_S = 400.0
+ASKED_EVERY_S = 1.0
+"""An emulated processor has nothing to spare for questions; every one takes some of what it asks about."""
 _CHIP = next(Path("/sys/devices/platform").glob("gpio-sim*/gpiochip*"), Path("/"))
 
 
@@ -39,11 +41,11 @@ def until(*states: str, after: int = 0) -> dict[str, Any]:
         except (OSError, http.client.HTTPException):  # it may be killed while it answers
             if shown("ActiveState") == "failed":
                 break
-            time.sleep(0.2)
+            time.sleep(ASKED_EVERY_S)
             continue
         if found["state"] in states and ((found["last"] or {}).get("run") or 0) > after:
             return found
-        time.sleep(0.05)
+        time.sleep(ASKED_EVERY_S)
     words = ["journalctl", "-b", "--no-pager", "-n", "40", "-o", "short-monotonic"]
     said = subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True).stdout
     raise TimeoutError(f"never {states}: {found}\n{said}")

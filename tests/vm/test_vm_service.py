@@ -98,6 +98,7 @@ class TestService:
         full = story["full disk"]
         assert full["free_blocks"] < 16
         assert (full["result"], full["after_restart"]) == ("focused", "focused")
+        assert full["kept"] >= full["kept_before"] > 0, "nothing is lost"
         assert story["room again"]["traces"][-1] > full["kept"]
 
     def test_has_its_plug_pulled_in_mid_move(self, story: Records, figures: list[str]) -> None:
