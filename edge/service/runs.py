@@ -21,8 +21,10 @@ __all__ = ["Runs"]
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"run-(\d{6,12})\.json")
-#: Runs given up at once where the disk is full: one would be no more than the next trace takes.
+#: Runs given up at once where the disk is full: one would be no more than the next trace takes ...
 _MAKE_ROOM = 10
+#: ... and how many are never given up for a newer one: it might find no room either.
+_NEVER_GIVEN_UP = 20
 
 
 class Runs:
@@ -50,16 +52,16 @@ class Runs:
     def keep(self, document: dict[str, Any]) -> int:
         """Write ``document`` as the next run and return its number; the oldest beyond ``most`` go.
 
-        Where the disk is full older ones make room; where nothing helps it is logged: a run that is over is
-        not undone by what cannot be written of it.
+        Where the disk is full, all but the newest 20 make room; where that does not help it is logged: a run
+        that is over is not undone by what cannot be written of it.
         """
         with self._lock:
             number = self._next
             self._next += 1
             text = json.dumps({"run": number, **document}, allow_nan=False) + "\n"
             room = min(self._most - 1, len(self.numbers()))
-            for remaining in (room, room - _MAKE_ROOM):
-                self._drop(max(remaining, 0))
+            for remaining in (room, max(room - _MAKE_ROOM, min(room, _NEVER_GIVEN_UP))):
+                self._drop(remaining)
                 try:
                     atomic_write_text(self._path(number), text)
                 except (OSError, InputError) as error:

@@ -55,19 +55,36 @@ class TestRuns:
     def test_a_full_disk_takes_the_oldest(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from edge.files import atomic_write_text
 
-        runs = Runs(tmp_path, 30)
-        for _ in range(20):
+        runs = Runs(tmp_path, 50)
+        for _ in range(40):
             runs.keep({})
 
         def full(path: Path, text: str) -> None:
-            if len(runs.numbers()) > 12:
+            if len(runs.numbers()) > 32:
                 raise OSError(28, "No space left on device")
             atomic_write_text(path, text)
 
         monkeypatch.setattr("edge.service.runs.atomic_write_text", full)
-        assert runs.keep({}) == 21
-        assert runs.numbers() == list(range(11, 22)), "10 of 20 went to make room"
+        assert runs.keep({}) == 41
+        assert runs.numbers() == list(range(11, 42)), "10 of 40 went to make room"
         assert runs.lost == 0
+
+    @pytest.mark.parametrize(("kept", "left"), [(5, 5), (20, 20), (25, 20), (40, 20)])
+    def test_a_disk_that_stays_full_takes_no_more_than_that(
+        self, kept: int, left: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        runs = Runs(tmp_path, 500)
+        for _ in range(kept):
+            runs.keep({})
+
+        def full(path: Path, text: str) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("edge.service.runs.atomic_write_text", full)
+        for _ in range(4):
+            runs.keep({})
+        assert runs.numbers() == list(range(kept - left + 1, kept + 1)), "the newest"
+        assert runs.lost == 4
 
     def test_a_folder_that_cannot_be(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("")
