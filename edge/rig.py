@@ -73,28 +73,21 @@ def simulated_rig(
     sensor: Sensor | None = None,
     progress: Callable[[float], None] | None = None,
     clock: Clock | None = None,
+    axis: SimulatedAxis | None = None,
     drift_um: Callable[[float], float] | None = None,
 ) -> Rig:
     """A microscope whose stage stands at 0 µm, ``start_defocus_um`` past its focus; in virtual time, or on
     ``clock``.
 
-    ``specimen``, ``imaging``, ``sensor``: from ``config`` where not given. ``drift_um(t_s)``: what drift has
-    added to the defocus by then, instead of the config's steady one. Nothing moves. Raises InputError for an
-    unknown specimen, or a focus that would lie outside the soft limits.
+    ``specimen``, ``imaging``, ``sensor``, ``axis`` (on the same clock): from ``config`` where not given.
+    ``drift_um(t_s)``: what drift has added to the defocus by then, instead of the config's steady one. Moves
+    nothing. Raises InputError for an unknown specimen, or a focus that would lie outside the soft limits.
     """
     sim = config.simulator
     drift = drift_um or (lambda t_s: sim.drift_um_s * t_s)
     clock = VirtualClock() if clock is None else clock
-    axis = SimulatedAxis(
-        clock,
-        start_rate_steps_s=config.stage.start_rate_steps_s,
-        max_rate_steps_s=config.stage.max_rate_steps_s,
-        acceleration_steps_s2=config.stage.acceleration_steps_s2,
-        backlash_steps=sim.backlash_steps,
-        missed_step_probability=sim.missed_step_probability,
-        seed=sim.seed,
-    )
-    stage = stage_of(config, axis, clock)
+    motor = simulated_axis(config, clock) if axis is None else axis
+    stage = stage_of(config, motor, clock)
     low, high = stage.reachable_um
     if not low <= -start_defocus_um <= high:
         raise InputError(
@@ -103,12 +96,29 @@ def simulated_rig(
         )
 
     def defocus_um(t_s: float) -> float:
-        return start_defocus_um + axis.true_position_steps(t_s) * config.stage.um_per_step + drift(t_s)
+        return start_defocus_um + motor.true_position_steps(t_s) * config.stage.um_per_step + drift(t_s)
 
     camera, optics = simulated_camera(
         config, clock, defocus_um, specimen=specimen, imaging=imaging, sensor=sensor, progress=progress
     )
     return Rig("simulated", clock, stage, camera, optics, lambda: defocus_um(clock.now_s()))
+
+
+def simulated_axis(config: Config, clock: Clock, *, slack_steps: float | None = None) -> SimulatedAxis:
+    """The motor and drive that ``[stage]`` and ``[simulator]`` describe.
+
+    ``slack_steps``: what an upward motion has to take up first, by chance where it is None.
+    """
+    return SimulatedAxis(
+        clock,
+        start_rate_steps_s=config.stage.start_rate_steps_s,
+        max_rate_steps_s=config.stage.max_rate_steps_s,
+        acceleration_steps_s2=config.stage.acceleration_steps_s2,
+        backlash_steps=config.simulator.backlash_steps,
+        missed_step_probability=config.simulator.missed_step_probability,
+        initial_slack=slack_steps,
+        seed=config.simulator.seed,
+    )
 
 
 def simulated_camera(

@@ -38,6 +38,19 @@ def test_the_nut_waits_while_the_gap_is_crossed(clock: VirtualClock) -> None:
     assert truths == [0, 20, 20, -30, -30, -29]
 
 
+@given(st.lists(st.integers(-500, 500), max_size=6), st.floats(min_value=0.0, max_value=1.0))
+def test_slack_is_what_a_motion_has_to_take_up(moves: list[int], part: float) -> None:
+    clock = VirtualClock()
+    axis = make(clock, backlash_steps=200, initial_slack=200 * part)
+    for steps in moves:
+        go(axis, clock, steps)
+    up, down = axis.slack_steps()
+    assert up + down == pytest.approx(200)
+    before = axis.true_position_steps()
+    assert go(axis, clock, 300) == pytest.approx(before + 300 - up)
+    assert axis.slack_steps() == pytest.approx((0, 200))
+
+
 def test_without_backlash_the_nut_is_where_the_count_is(clock: VirtualClock) -> None:
     axis = make(clock, backlash_steps=0)
     assert [go(axis, clock, steps) for steps in (10, -25, 3)] == [10, -15, -12]
