@@ -66,9 +66,10 @@ os.kill(int(pid), signal.SIGKILL)
 seconds = off_s(began_s)
 while int(shown("NRestarts")) == restarts:
     time.sleep(0.1)
-low = True
-while shown("SubState") != "running":
-    low &= not any(levels())
+low, seen = True, levels()
+while shown("SubState") != "running":  # what was seen before it was still so, was seen in time
+    low &= not any(seen)
+    seen = levels()
 status = until("in_focus", "failed")
 tell(
     what="SIGKILL",
