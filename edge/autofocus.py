@@ -53,16 +53,11 @@ from edge.dialogue import (
     State,
 )
 from edge.errors import FocusError
+from edge.proof import LAST_MOVE_DOF, POLISH, next_place, proved
 from edge.sweep import Sweep
 
-#: A look this sure settles it alone, where pitch and optics are known.
-ONE_LOOK_CONFIDENCE = 0.97
-#: Looks nearer than this share of the tolerance are one look: their errors are the same.
-DISTINCT_SHARE = 0.5
 #: Places nearer to the focus than this share of the tolerance are as good as it.
 AS_GOOD = 0.5
-#: Worth a move without a look: a proved belief's middle, this share of the tolerance to so many dof away.
-POLISH, POLISH_DOF = 0.2, 0.5
 #: Sharpness may be this share of the best seen, for frame to frame variation.
 NO_WORSE = 0.93
 #: A refracting specimen is sharpest this many dof beside its focus at the most.
@@ -143,15 +138,18 @@ class Autofocus:
         self.surprise = self.belief.see(event.position, event.log_likelihood, event.bin_centres)
         self.reading = self._read()
         # What no look has told anything is the prior; with a wide tolerance that, too, may hold enough.
-        sure = self._told and self.reading.within >= self.settings.confidence and self._distinct()
-        last = self.looks >= self.settings.max_looks
-        if sure and (last or self._central(self.reading)):
+        s = self.settings
+        last = self.looks >= s.max_looks
+        if self._told and proved(self.reading, self._position, self._informative, s, last=last):
             return self._settle(event.sharpness)
         # Sure of another place than this: one look more, to prove it, is far less than a sweep.
-        there = self._told and self.reading.target_within >= self.settings.confidence
-        if last and not (there and self.looks == self.settings.max_looks):
+        there = self._told and self.reading.target_within >= s.confidence
+        if last and not (there and self.looks == s.max_looks):
             return self._fall_back("the network did not settle within the looks allowed")
-        return self._move_to(self.reading.target if last else self._next_target(self.reading))
+        if last:
+            return self._move_to(self.reading.target)
+        first = self.looks == 1
+        return self._move_to(next_place(self.belief, self.reading, self._position, s, first=first))
 
     def _settle(self, sharpness: float) -> Request:
         """The belief is sure: accept, bracket, or fall back where contrast contradicts it."""
@@ -175,33 +173,10 @@ class Autofocus:
     def _accept(self, reason: str) -> Request:
         """In focus here, or a little way off, where the belief has its middle and is no less sure."""
         here, tolerance = self._read(), self.settings.tolerance
-        worth = POLISH * tolerance < abs(here.target - self._position) <= POLISH_DOF
+        worth = POLISH * tolerance < abs(here.target - self._position) <= LAST_MOVE_DOF
         if worth and len(self._informative) > 1 and self.belief.near(here.target, tolerance) >= here.within:
             return self._return("focused", reason, here.target)
         return self._finish("focused", reason)
-
-    def _distinct(self) -> bool:
-        """Looks from different places, or one that is sure enough where nothing was assumed."""
-        if (
-            self.reading is not None
-            and self.reading.within >= ONE_LOOK_CONFIDENCE
-            and not self.settings.assumed
-        ):
-            return True
-        nearest = DISTINCT_SHARE * self.settings.tolerance
-        return any(abs(place - self._position) > nearest for place in self._informative)
-
-    def _central(self, reading: Reading) -> bool:
-        """The stage stands near the middle of what is believed, not at the edge of the tolerance."""
-        return abs(reading.target - self._position) <= DISTINCT_SHARE * self.settings.tolerance
-
-    def _next_target(self, reading: Reading) -> float:
-        """The most probable focus; where that is here, a step aside that a second look can judge from."""
-        s = self.settings
-        if not self._central(reading):
-            return reading.target
-        aside = self._position + 1.5 * s.tolerance
-        return aside if aside <= s.high else max(s.low, self._position - 1.5 * s.tolerance)
 
     def _blank(self) -> Request:
         """An uninformative frame: look to either side before the field is called empty."""

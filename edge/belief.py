@@ -185,6 +185,13 @@ class Belief:
             out += np.interp(places + half, edges, below) - np.interp(places - half, edges, below)
         return np.clip(out, 0.0, 1.0)
 
+    def spread(self, place: float, reach: float) -> float:
+        """Standard deviation, in dof, of the mass within ``reach`` (dof, more than a step) of ``place``."""
+        near = np.abs(self.places - place) <= reach
+        places, mass = self.places[near], self.mass[:, near].sum(axis=0)
+        mean = (mass * places).sum() / mass.sum()
+        return math.sqrt(float((mass * (places - mean) ** 2).sum() / mass.sum()))
+
     def gain(self) -> float:
         """The most probable gain."""
         return float(self.gains[int(np.argmax(self.mass.sum(axis=1)))])

@@ -112,8 +112,9 @@ class Settings:
     ``low``, ``high``: where the stage may be sent, and where the focus can be. ``sweep_low``, ``sweep_high``:
     the part of that which a sweep searches. ``move_sigma``, ``move_sigma_share``: uncertainty of a motion,
     and what each dof travelled adds to it. ``assumed``: pitch or optics are guesses: believe in other gains,
-    and bracket. ``absorbing``: contrast is highest in focus for sure. ``phase``: it is not. Neither: the
-    loop notices.
+    and bracket. ``absorbing``: contrast is highest in focus for sure. ``phase``: it is not. Neither: the loop
+    notices. ``onward``: a move in this direction, +1 or -1, crosses no slack; 0: one in the direction of the
+    move before; None: there is none to cross.
     """
 
     low: float
@@ -129,6 +130,7 @@ class Settings:
     absorbing: bool = False
     phase: bool = False
     gains: Gains = KNOWN
+    onward: int | None = None
     move_sigma: float = 0.1
     move_sigma_share: float = 0.03
 

@@ -38,6 +38,8 @@ from firmware_iface.errors import MoveCancelled
 
 #: Where the focus can be, beyond the start, in dof: what a belief is spread over at the most.
 BELIEF_REACH_DOF = 100.0
+#: A frame may have been exposed so many periods before it was asked for, if the stage stood still by then.
+FRAMES_IN_FLIGHT = 2
 #: The trace keeps frames at no more than this many pixels a side: a sweep must fit a small computer.
 THUMBNAIL_PX = 320
 
@@ -108,7 +110,7 @@ class Result:
 
 
 class Microscope:
-    """A rig with a model. `focus` moves the stage; nothing else here does.
+    """A rig with a model. `focus` moves the stage, and `step` may; nothing else here does.
 
     ``watch(entry, frame)`` is called with each frame of a run, and once more when what is believed after it
     is known. It must not move anything.
@@ -143,6 +145,7 @@ class Microscope:
             absorbing=focus.specimen == "absorbing",
             phase=focus.specimen == "phase",
             gains=UNKNOWN if self.rig.assumed else KNOWN,
+            onward=stage.onward,
         )
 
     def focus(self, *, cancel: Callable[[], bool] | None = None) -> Result:
@@ -192,16 +195,21 @@ class Microscope:
         loop = Autofocus(self.settings())
         request: Request = loop.send(Begin(self.position_dof()))
         while not isinstance(request, Done):
-            if cancel is not None and cancel():
-                event: Event = Cancelled()
-            else:
-                try:
-                    event = self._carry_out(loop, request, cancel)
-                except MoveCancelled as stop:
-                    event = Cancelled(str(stop), self.position_dof())
-            request = loop.send(event)
-            if isinstance(event, Seen) and event.log_likelihood is not None:
-                self._annotate(loop)
+            request = self.step(loop, request, cancel=cancel)
+        return request
+
+    def step(self, loop: Autofocus, request: Request, *, cancel: Callable[[], bool] | None = None) -> Request:
+        """Carry out ``request`` of ``loop`` and return its next one. Moves the stage where that is asked."""
+        if cancel is not None and cancel():
+            event: Event = Cancelled()
+        else:
+            try:
+                event = self._carry_out(loop, request, cancel)
+            except MoveCancelled as stop:
+                event = Cancelled(str(stop), self.position_dof())
+        request = loop.send(event)
+        if isinstance(event, Seen) and event.log_likelihood is not None:
+            self._annotate(loop)
         return request
 
     def _carry_out(self, loop: Autofocus, request: Request, cancel: Callable[[], bool] | None) -> Event:
@@ -233,7 +241,8 @@ class Microscope:
         rig = self.rig
         # A move that was stopped has not settled by itself.
         settled_s = rig.stage.last_motion_ended_s + self.config.stage.settle_s
-        frame: Frame = rig.camera.capture(max(rig.clock.now_s(), settled_s))
+        in_flight_s = FRAMES_IN_FLIGHT * rig.camera.frame_period_s
+        frame: Frame = rig.camera.capture(max(rig.clock.now_s() - in_flight_s, settled_s))
         # A guessed sampling could throw the finest detail away, and the finest is what peaks nearest focus.
         fault = fault_of(frame.image)
         measure = sharpness(frame.image, 1.0 if rig.assumed else rig.optics.model_scale)

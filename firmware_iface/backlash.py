@@ -64,6 +64,11 @@ class Gap:
         least = self.least_closed_steps
         return least == self.size_steps or (self.on_reversal and least == self.most_closed_steps)
 
+    @property
+    def onward(self) -> int | None:
+        """Direction (+1, -1) in which a move crosses no slack; 0: that of the move before; None: no slack."""
+        return None if not self.size_steps else 0 if self.on_reversal else self.approach
+
     def after(self, moved: int) -> Gap:
         """The gap after the screw has made ``moved`` steps (signed) in one go."""
         least, most = (

@@ -104,11 +104,19 @@ class DraggedStage:
             raise ValueError(f"the simulated axis has forgotten where it was at {t_s:g} s")
         return self._nut_at(self._turns[index], t_s) + self._vibration_at(index, t_s)
 
+    def screw_steps(self, t_s: float) -> float:
+        """Where the screw was at ``t_s`` (s), in steps: what the motor had counted by then."""
+        return self._turn(t_s).screw_at(t_s)
+
     def slack_steps(self, t_s: float) -> tuple[float, float]:
         """Steps that a motion up, and one down, would have to take up at ``t_s`` (s) to move the nut."""
-        turn = self._turns[bisect_right(self._turns, t_s, key=lambda turn: turn.start_s) - 1]
+        turn = self._turn(t_s)
         screw, nut = turn.screw_at(t_s), self._nut_at(turn, t_s)
         return nut - screw - self._nut_low_steps, screw + self._nut_high_steps - nut
+
+    def _turn(self, t_s: float) -> _Turn:
+        """The last motion begun by ``t_s``."""
+        return self._turns[max(bisect_right(self._turns, t_s, key=lambda turn: turn.start_s) - 1, 0)]
 
     def _nut_at(self, turn: _Turn, t_s: float) -> float:
         """The nut without vibration. One motion has one direction, so the dead zone needs no memory."""
@@ -268,6 +276,10 @@ class SimulatedAxis(Axis):
         the present motion would lead. Does not block.
         """
         return self._stage.position_steps(self._clock.now_s() if t_s is None else t_s)
+
+    def screw_steps(self, t_s: float) -> float:
+        """What the motor had counted at ``t_s`` (s), not long ago."""
+        return self._stage.screw_steps(t_s)
 
     def slack_steps(self) -> tuple[float, float]:
         """Steps that a motion up, and one down, would have to take up now to move the nut."""

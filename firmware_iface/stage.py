@@ -171,6 +171,11 @@ class Stage:
         """Clock time (s) of the last standstill, before settling; at first, of construction."""
         return self._last_motion_ended_s
 
+    @property
+    def onward(self) -> int | None:
+        """See `firmware_iface.backlash.Gap.onward`."""
+        return self._where.gap.onward
+
     def move_to_um(self, target_um: float, *, cancel: Callable[[], bool] | None = None) -> None:
         """``move_to_steps`` to the step nearest to ``target_um`` (µm); not finite: LimitError."""
         if not math.isfinite(target_um):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from focus_bench import BINS, Bench, blank, log_normal, oracle, peaked, refracting, unsure
+from focus_bench import BINS, Bench, Network, blank, log_normal, oracle, peaked, refracting, unsure
 
 from edge.autofocus import Autofocus
-from edge.belief import UNKNOWN
+from edge.belief import UNKNOWN, Gains
 from edge.dialogue import (
     Arrived,
     Begin,
@@ -174,7 +175,7 @@ class TestOracle:
 class TestTheLastLook:
     def test_one_more_where_the_belief_is_sure_of_another_place(self) -> None:
         """Broad looks far from focus and one sharp one beside it: that one is the last allowed."""
-        settings = Settings(-40, 40, max_looks=2)
+        settings = Settings(-40, 40, max_looks=2, absorbing=True)
         bench = Bench(settings, lambda z: log_normal(z + (1.2 if z > 3 else 0), sigma=0.5), peaked(0.0))
         done = bench.run(6.0)
         assert (done.result, done.method) == ("focused", "network")
@@ -190,6 +191,37 @@ class TestTheLastLook:
         assert [kind for kind, _ in bench.frames[:4]].count("look") <= 3
 
 
+def far_off_by(dof: float) -> Network:
+    """Broad looks, ``dof`` short of the truth, beyond 3 dof; sharp and true ones within."""
+    return lambda z: log_normal(z, sigma=0.4) if abs(z) < 3 else log_normal(z - dof, sigma=1.5)
+
+
+class TestTheFirstMove:
+    """From where the belief is broad, so that a second move is likely."""
+
+    @pytest.mark.parametrize(
+        ("onward", "start", "short"), [(None, 6.0, 0), (0, 6.0, 1), (0, -6.0, -1), (1, 6.0, -1), (-1, 6.0, 1)]
+    )
+    def test_ends_short_so_that_the_next_crosses_no_slack(
+        self, onward: int | None, start: float, short: int
+    ) -> None:
+        settings = replace(SETTINGS, onward=onward)
+        broad = Bench(settings, lambda z: log_normal(z, sigma=1.2), peaked(0.0))
+        broad.run(start)
+        arrived = broad.frames[1][1]
+        if short:
+            assert 0.3 < arrived * short <= 1.0
+        else:
+            assert abs(arrived) < 0.3
+
+    @pytest.mark.parametrize("onward", [None, 0, 1, -1])
+    def test_is_straight_where_the_belief_is_sure(self, onward: int | None) -> None:
+        settings = replace(SETTINGS, onward=onward, gains=Gains((1.0,), (1.0,)))
+        bench = Bench(settings, oracle(0.0, sigma=0.3), peaked(0.0))
+        bench.run(6.0)
+        assert abs(bench.frames[1][1]) < 0.1
+
+
 class TestTheLastMove:
     def test_to_the_middle_of_the_belief_without_a_look(self) -> None:
         """The network reads all of a large defocus but for 0.4 dof, and is right near focus."""
@@ -201,6 +233,23 @@ class TestTheLastMove:
         assert abs(bench.position) < abs(last) - 0.15
         assert done.confidence is not None
         assert done.confidence >= SETTINGS.confidence
+
+    @pytest.mark.parametrize("absorbing", [False, True])
+    def test_farther_where_the_belief_is_very_sure(self, absorbing: bool) -> None:
+        """The first look reads 1.5 dof too little: the second tells how much is missing."""
+        settings = replace(SETTINGS, absorbing=absorbing)
+        bench = Bench(settings, far_off_by(1.5), peaked(0.0))
+        done = bench.run(6.0)
+        assert (done.result, done.method) == ("focused", "network")
+        assert abs(bench.position) < 0.5
+        last = abs(bench.frames[-1][1])
+        # Where contrast is known to be highest in focus, it is asked.
+        assert (last < 0.6) if absorbing else (last > 1.0)
+
+    def test_not_as_far_as_that(self) -> None:
+        bench = Bench(SETTINGS, far_off_by(2.6), peaked(0.0))
+        assert bench.run(8.0).result == "focused"
+        assert abs(bench.frames[-1][1]) < 2.0
 
     def test_not_for_less_than_is_worth_it(self) -> None:
         bench = Bench(SETTINGS, lambda z: log_normal(z if abs(z) < 2 else z - 0.1), peaked(0.0))
@@ -317,7 +366,8 @@ class TestSweep:
         done = bench.run(0.4)
         assert (done.result, done.method) == ("focused", "network")
         assert bench.position == 0.4
-        assert min(abs(place) for _, place in bench.frames) < 0.1, "it has been in the middle"
+        assert [kind for kind, _ in bench.frames] == ["look"] * 3
+        assert [place for _, place in bench.frames] == [0.4, pytest.approx(1.9), 0.4], "aside, and back"
 
     def test_a_peak_that_fades_is_looked_for_again(self) -> None:
         """The frame at the peak of the bracket is not as sharp as the bracket said: then by a whole sweep."""

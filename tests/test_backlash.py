@@ -132,3 +132,11 @@ def test_what_is_known_of_a_gap_is_true_wherever_the_nut_began(
 def test_impossible_gaps_are_refused(size: int, approach: int) -> None:
     with pytest.raises(ValueError, match=r"backlash_steps = -1|approach = "):
         Gap.unknown(size, approach, on_reversal=False)
+
+
+@pytest.mark.parametrize(
+    ("size", "approach", "on_reversal", "onward"),
+    [(0, 1, False, None), (0, 1, True, None), (200, 1, False, 1), (200, -1, False, -1), (200, -1, True, 0)],
+)
+def test_which_way_on_is_cheap(size: int, approach: int, on_reversal: bool, onward: int | None) -> None:
+    assert Gap.unknown(size, approach, on_reversal=on_reversal).onward == onward
