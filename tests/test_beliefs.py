@@ -38,7 +38,8 @@ class TestHeld:
 
     def test_either_order_of_places(self) -> None:
         p = 0.7 * gauss(3.0) + 0.3 * gauss(-2.0)
-        assert held(GRID[::-1], p[::-1], -2.0) == held(GRID, p, -2.0)
+        # To rounding: what order a sum is made in is the processor's affair.
+        assert vars(held(GRID[::-1], p[::-1], -2.0)) == pytest.approx(vars(held(GRID, p, -2.0)), rel=1e-12)
 
     def test_two_peaks_give_one_of_them(self) -> None:
         found = held(GRID, 0.7 * gauss(3.0) + 0.3 * gauss(-2.0), -2.0)
