@@ -89,6 +89,9 @@ class Model:
             )
         if any(d["dtype"] not in (np.int8, np.float32) for d in (self._input, *outputs)):
             raise ModelError(f"{name}: its input and outputs are neither int8 nor float32")
+        self._quantization: tuple[float, int] | None = None
+        if self._input["dtype"] is np.int8:
+            self._quantization = self._input["quantization"]
         self._logits, self._features = by_width[0], by_width[1] if len(by_width) > 1 else None
         self.bin_centres = np.asarray(card.bin_centres, np.float64)
 
@@ -96,12 +99,13 @@ class Model:
         """Bin centres in depths of field behind ``optics``, ``(bins,)`` float64."""
         return self.bin_centres if self.card.unit == "dof" else self.bin_centres / optics.dof_um
 
-    def infer(self, pixels: Float) -> tuple[Float, Float]:
-        """Logits ``(N, bins)``, features ``(N, F)``, both float32, of tiles ``(N, S, S, 3)`` in -1 to 1."""
+    def infer(self, pixels: NDArray[Any]) -> tuple[Float, Float]:
+        """Logits ``(N, bins)``, features ``(N, F)``, both float32, of tiles ``(N, S, S, 3)``: float32 in -1
+        to 1, or int8 as an int8 network's input is quantized.
+        """
         logits, features = [], []
-        scale, zero = self._input["quantization"]
-        int8 = self._input["dtype"] is np.int8
-        data = tiles.quantize(pixels, scale, zero) if int8 else pixels
+        int8 = self._quantization
+        data = pixels if int8 is None or pixels.dtype == np.int8 else tiles.quantize(pixels, *int8)
         for tile in data:
             self._interpreter.set_tensor(self._input["index"], tile[None])
             self._interpreter.invoke()
@@ -117,7 +121,9 @@ class Model:
         """Read the defocus of ``frame`` ``(H, W, 3)`` uint8 RGB from its tiles. Blocks while inferring."""
         scale = optics.model_scale * self.card.pixels_per_resolution / PIXELS_PER_RESOLUTION
         raw = self.card.input == "raw"
-        chosen = tiles.extract(frame, scale, size_px=self.card.tile_px, most=most_tiles, raw=raw)
+        chosen = tiles.extract(
+            frame, scale, size_px=self.card.tile_px, most=most_tiles, raw=raw, int8=self._quantization
+        )
         logits, features = self.infer(chosen.pixels)
         log_p = log_softmax(logits.astype(np.float64) / self.card.temperature)
         joint = combine(log_p, self.card.tile_weight) if len(chosen) else None

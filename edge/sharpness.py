@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.tiles import Frame, background_of, noise_sigma, resample
+from edge.tiles import Frame, background_of, brightness, noise_sigma, resample
 
 Float = NDArray[np.float32]
 
@@ -18,7 +18,7 @@ _SMALLEST_PX = 16
 def light(frame: Frame, scale: float = 1.0) -> Float:
     """Luminance over background, ``(h, w)`` float32, of ``frame`` ``(H, W, 3)`` uint8, resampled."""
     image = resample(frame, scale, _SMALLEST_PX)
-    return np.asarray((image / np.maximum(background_of(image), 1.0)).mean(axis=2), np.float32)
+    return brightness(image, np.maximum(background_of(image), 1.0))
 
 
 def sharpness(frame: Frame, scale: float = 1.0) -> float:
@@ -34,4 +34,4 @@ def sharpness(frame: Frame, scale: float = 1.0) -> float:
     laplacian = cv2.Laplacian(cv2.GaussianBlur(relative, (0, 0), _SIGMA_PX), cv2.CV_32F)
     # A Laplacian of Gaussian of sigma s keeps 1 / (2 pi s^6) of the variance of white noise.
     noise = noise_sigma(relative) ** 2 / (2 * math.pi * _SIGMA_PX**6)
-    return max(0.0, float(np.square(laplacian).mean()) - noise)
+    return max(0.0, cv2.norm(laplacian, cv2.NORM_L2SQR) / laplacian.size - noise)

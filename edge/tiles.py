@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Float = NDArray[np.float32]
 Frame = NDArray[np.uint8]
+Scalar = TypeVar("Scalar", np.uint8, np.float32)
 
 #: Contrast (standard deviation over background) below which a tile is not stretched further.
 CONTRAST_FLOOR = 0.03
@@ -28,20 +31,23 @@ SIGMAS_FULL_SCALE = 4.0
 NOISE_FACTOR = 2.0
 #: ... and at least this share of the background.
 CONTRAST_MIN = 0.004
+#: What each byte of each channel becomes without step 4.
+_RAW = np.repeat((np.arange(256, dtype=np.float32) - 128)[:, None] / np.float32(127), 3, axis=1)
 _FINE_SIGMA_PX, _COARSE_SIGMA_PX = 2.0, 14.0
-_NOISE_PX = 512
+#: Noise is measured in the middle of a frame, of at most this size.
+_NOISE_PX = 256
 
 
 @dataclass(frozen=True)
 class TileSet:
     """Tiles of one frame, the most informative first.
 
-    ``pixels``: ``(N, S, S, 3)`` float32 in -1 to 1 (raw ones from -1.008). ``information``: ``(N,)`` float32
-    band-passed contrast over the threshold, 1 or more unless ``at_least`` kept a tile. ``corners``:
-    ``(N, 2)`` int64 (row, column) in the resampled frame. N is 0 for an empty field.
+    ``pixels``: ``(N, S, S, 3)`` float32 in -1 to 1 (raw ones from -1.008), or int8 of these. ``information``:
+    ``(N,)`` float32 band-passed contrast over the threshold, 1 or more unless ``at_least`` kept a tile.
+    ``corners``: ``(N, 2)`` int64 (row, column) in the resampled frame. N is 0 for an empty field.
     """
 
-    pixels: Float
+    pixels: NDArray[Any]
     information: Float
     corners: NDArray[np.int64]
 
@@ -68,37 +74,63 @@ def resample(frame: Frame, scale: float, smallest_px: int) -> Frame:
 
 
 def extract(
-    frame: Frame, scale: float, *, size_px: int, most: int, raw: bool = False, at_least: int = 0
+    frame: Frame,
+    scale: float,
+    *,
+    size_px: int,
+    most: int,
+    raw: bool = False,
+    at_least: int = 0,
+    int8: tuple[float, int] | None = None,
 ) -> TileSet:
     """The at most ``most`` informative tiles of ``frame`` ``(H, W, 3)`` uint8 RGB. Pure.
 
     ``scale``: `edge.optics.Optics.model_scale`. ``raw`` leaves step 4 out: pixels are (byte - 128) / 127, for
-    networks with a preprocessing of their own. ``at_least``: tiles kept however little they show. Raises
-    ValueError for a frame of another shape or dtype.
+    networks with a preprocessing of their own. ``at_least``: tiles kept however little they show. ``int8``:
+    scale and zero point of a network's input, for pixels as `quantize` makes them. Raises ValueError for a
+    frame of another shape or dtype.
     """
+    import cv2
+
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise ValueError(f"frame {frame.shape} {frame.dtype}: (H, W, 3) uint8 is needed")
     image = resample(frame, scale, size_px)
     background = np.maximum(background_of(image), 1.0)
     corners = _grid(image.shape[0], image.shape[1], size_px)
-    noise = noise_sigma(_brightness(_middle(frame), background))
-    information = _information(_brightness(image, background), noise, scale, corners, size_px)
+    light = brightness(image, background)
+    noise = noise_sigma(light if image is frame else brightness(_middle(frame), background))
+    information = _information(light, noise, scale, corners, size_px)
     best = np.argsort(-information, kind="stable")[:most]
     order = [int(k) for place, k in enumerate(best) if information[k] >= 1.0 or place < at_least]
-    cut = [image[y : y + size_px, x : x + size_px] for y, x in corners[order]]
-    tiles = [_raw(tile) if raw else _normalise(tile, background) for tile in cut]
-    empty = np.zeros((0, size_px, size_px, 3), np.float32)
-    return TileSet(np.stack(tiles) if tiles else empty, information[order], corners[order])
+    cut = [np.s_[y : y + size_px, x : x + size_px] for y, x in corners[order]]
+    pixels = np.empty((len(cut), size_px, size_px, 3), np.float32 if int8 is None else np.int8)
+    for pixel, at in zip(pixels, cut, strict=True):
+        table = _RAW if raw else _normalised(image[at], light[at], background)
+        cv2.LUT(image[at], (table if int8 is None else quantize(table, *int8))[None], dst=pixel)
+    return TileSet(pixels, information[order], corners[order])
 
 
 def background_of(image: Frame) -> Float:
     """The 98th percentile of each channel, ``(3,)`` float32, of every third pixel of ``(H, W, 3)`` uint8."""
-    return np.asarray(np.percentile(image[::3, ::3].reshape(-1, 3), 98, axis=0), np.float32)
+    return np.array(
+        [_percentile(channel, 0.98) for channel in np.moveaxis(image[::3, ::3], 2, 0)], np.float32
+    )
+
+
+def _percentile(values: Frame, share: float) -> float:
+    """What ``numpy.percentile`` gives for uint8, by counting instead of sorting."""
+    up_to = np.cumsum(np.bincount(values.ravel(), minlength=256))
+    place = share * (values.size - 1)
+    low, high = np.searchsorted(up_to, [math.floor(place), math.ceil(place)], side="right").tolist()
+    return float(low + (high - low) * (place - math.floor(place)))
 
 
 def quantize(tiles: Float, scale: float, zero_point: int) -> NDArray[np.int8]:
-    """Tiles in -1 to 1 as the int8 input of a model with that scale and zero point; saturates at the ends."""
-    return np.asarray(np.clip(np.rint(tiles / np.float32(scale)) + zero_point, -128, 127), np.int8)
+    """Tiles in -1 to 1 as the int8 input of a model with that scale and zero point; saturates at its ends."""
+    steps = tiles / np.float32(scale)
+    np.rint(steps, out=steps)
+    steps += np.float32(zero_point)
+    return np.clip(steps, -128, 127, out=steps).astype(np.int8)
 
 
 def _grid(height: int, width: int, size: int) -> NDArray[np.int64]:
@@ -114,19 +146,15 @@ def _starts(length: int, size: int) -> list[int]:
     return [round(start) for start in np.linspace(0, length - size, count).tolist()]
 
 
-def _brightness(image: Frame, background: Float) -> Float:
-    """Mean of the channels over background, ``(H, W)`` float32."""
-    return _mean_of_channels(image.astype(np.float32), np.asarray(1 / background, np.float32))
-
-
-def _mean_of_channels(image: Float, weights: Float) -> Float:
-    """Mean of the channels of ``(H, W, 3)`` float32 times ``weights`` ``(3,)``; by NumPy far slower."""
+def brightness(image: Frame, background: Float) -> Float:
+    """Mean of the channels of ``(H, W, 3)`` uint8 over ``background`` ``(3,)``, ``(H, W)`` float32."""
     import cv2
 
-    return np.asarray(cv2.transform(image, (weights / 3)[None, :]), np.float32)
+    # By NumPy far slower.
+    return np.asarray(cv2.transform(image.astype(np.float32), (1 / (3 * background))[None, :]), np.float32)
 
 
-def _middle(frame: Frame) -> Frame:
+def _middle(frame: NDArray[Scalar]) -> NDArray[Scalar]:
     """The middle of a frame, at most `_NOISE_PX` to a side: enough to measure its noise."""
     top, left = (max(0, (length - _NOISE_PX) // 2) for length in frame.shape[:2])
     return frame[top : top + _NOISE_PX, left : left + _NOISE_PX]
@@ -149,41 +177,55 @@ def _information(light: Float, noise: float, scale: float, corners: NDArray[np.i
     # White noise through a Gaussian of sigma s (in the frame's pixels) keeps 1 / (2 sqrt(pi) s) of itself.
     kept = min(1.0, scale / (2 * math.sqrt(math.pi) * _FINE_SIGMA_PX))
     threshold = max(CONTRAST_MIN, NOISE_FACTOR * noise * kept)
-    return np.array([band[y : y + size, x : x + size].std() / threshold for y, x in corners], np.float32)
+    return np.array(
+        [_deviation(band[y : y + size, x : x + size]) / threshold for y, x in corners], np.float32
+    )
+
+
+def _deviation(values: Float) -> float:
+    """Standard deviation of ``(H, W)`` float32, in float64; by NumPy slower."""
+    import cv2
+
+    return float(cv2.meanStdDev(values)[1][0, 0])
 
 
 def _quadratic(image: Float) -> Float:
     """The quadratic in x and y nearest to ``(H, W)``: vignetting, a lamp off axis; nothing to focus on."""
-    x = np.linspace(-1, 1, image.shape[1], dtype=np.float32)[None, :]
-    y = np.linspace(-1, 1, image.shape[0], dtype=np.float32)[:, None]
+    terms, inverse = _powers(*image.shape)
+    return np.asarray((terms @ (inverse @ image.ravel())).reshape(image.shape), np.float32)
+
+
+@lru_cache(maxsize=4)
+def _powers(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """1, x, y, x², xy, y² at each pixel, ``(H W, 6)``, and the pseudo-inverse of that."""
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     powers = (np.ones_like(x), x, y, x * x, x * y, y * y)
-    terms = np.stack([np.broadcast_to(power, image.shape).ravel() for power in powers], axis=1)
+    terms = np.stack([np.broadcast_to(power, (height, width)).ravel() for power in powers], axis=1)
     terms = terms.astype(np.float64)
-    factors = np.linalg.lstsq(terms.T @ terms, terms.T @ image.ravel(), rcond=None)[0]
-    return np.asarray((terms @ factors).reshape(image.shape), np.float32)
+    return terms, np.linalg.pinv(terms)
 
 
 def noise_sigma(light: Float) -> float:
     """Standard deviation of white noise in ``(H, W)`` float32, from the median of a second difference.
 
     The difference is taken in x, then in y; H and W are 3 or more. After Immerkaer, Computer Vision and Image
-    Understanding 64, 1996, with the median (robust against edges) for the mean.
+    Understanding 64, 1996, with the median (robust against edges) for the mean, of every fourth pixel of the
+    middle.
     """
-    d = light[:, 2:] - 2 * light[:, 1:-1] + light[:, :-2]
-    d = d[2:] - 2 * d[1:-1] + d[:-2]
+    import cv2
+
+    second = np.array([1.0, -2.0, 1.0])
+    d = cv2.sepFilter2D(_middle(light), cv2.CV_32F, second, second)[1:-1:2, 1:-1:2]
     return float(np.median(np.abs(d)) / 0.6745 / 6.0)
 
 
-def _raw(tile: Frame) -> Float:
-    return (tile.astype(np.float32) - 128) / np.float32(127)
-
-
-def _normalise(tile: Frame, background: Float) -> Float:
-    """``tile`` over ``background``, without its mean, `SIGMAS_FULL_SCALE` deviations of brightness to 1."""
+def _normalised(tile: Frame, light: Float, background: Float) -> Float:
+    """What each byte of a channel of ``tile`` becomes, ``(256, 3)``: over ``background``, without its mean,
+    `SIGMAS_FULL_SCALE` deviations of its ``light`` to 1.
+    """
     import cv2
 
-    relative = np.asarray(tile / background, np.float32)
-    relative -= np.asarray(cv2.mean(relative)[:3], np.float32)
-    contrast = max(float(_mean_of_channels(relative, np.ones(3, np.float32)).std()), CONTRAST_FLOOR)
-    relative *= np.float32(1 / (SIGMAS_FULL_SCALE * contrast))
-    return np.asarray(np.clip(relative, -1, 1, out=relative))
+    contrast = max(_deviation(light), CONTRAST_FLOOR)
+    relative = (np.arange(256.0)[:, None] - cv2.mean(tile)[:3]) / (background * SIGMAS_FULL_SCALE * contrast)
+    return np.asarray(np.clip(relative, -1, 1), np.float32)

@@ -5,6 +5,8 @@ A frame with such a fault has nothing to focus on, and says more about lamp and 
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -27,7 +29,7 @@ background of a bright field may clip as a whole: there is nothing to focus on i
 its detail. Where less than a fiftieth of the frame is left, no specimen is there, or it has clipped too."""
 
 SAMPLES = 50_000
-"""Pixels that are looked at, spread over the frame: the shares are then right to two thousandths."""
+"""Pixels that are looked at, spread over the frame, at the most: the shares are right to two thousandths."""
 
 
 def fault_of(image: npt.NDArray[np.uint8]) -> str | None:
@@ -38,7 +40,7 @@ def fault_of(image: npt.NDArray[np.uint8]) -> str | None:
     """
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
-    every = max(1, int((image.shape[0] * image.shape[1] / SAMPLES) ** 0.5))
+    every = math.ceil((image.shape[0] * image.shape[1] / SAMPLES) ** 0.5)
     red, green, blue = np.moveaxis(image[::every, ::every], 2, 0)
     black = float(np.mean(np.maximum(np.maximum(red, green), blue) < BLACK_LEVEL))
     if black >= BLACK_SHARE:
