@@ -7,8 +7,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from convert import compare_page, latency, trial
+from convert import compare_page, trial
 from convert.same_test import JudgedOn, difference, judged_on, shared_sets
+from edge.bench import timing
 from edge.errors import InputError
 from edge.plot import backend
 from train import page
@@ -62,10 +63,10 @@ def write_comparison(
     timings, runtime = trial.time_all(trials)
     runs = [trial.as_json(of, timings[of.name]) for of in trials]
     about = {
-        "machine": latency.machine(),
+        "machine": timing.machine(),
         "runtime": runtime,
-        "rounds": latency.ROUNDS,
-        "warm_up_rounds": latency.WARM_UP,
+        "rounds": timing.ROUNDS,
+        "warm_up_rounds": timing.WARM_UP,
         "same_test_images": not differences,
         "shared_sets": shared_sets(tests),
     }

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from convert.latency import interleaved, machine
 from edge import card as cards
 from edge import model as models
+from edge.bench.timing import interleaved, machine
 from edge.errors import InputError, one_line
 from edge.optics import Objective, Optics, natural_pixel_um
 from edge.simulator.recording import exposures, microscope

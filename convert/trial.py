@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.commands import card_of
-from convert.latency import ROUNDS, WARM_UP, Timing, interleaved
 from edge import card as cards
+from edge.bench.timing import ROUNDS, WARM_UP, Timing, interleaved
 from edge.model import Model
 from edge.progress import Bar
 from train import evaluate, metrics, saved_network

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convert.alone import logits_alone
-from convert.latency import Timing, interleaved
+from edge.bench.timing import Timing, interleaved
 from edge.card import Card
 from edge.errors import ModelError, one_line
 from edge.model import RUNTIMES, Model, available_runtimes, log_softmax, quiet_stderr

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-__all__ = ["MOST_THUMBNAILS", "backend", "chosen_frames", "draw"]
+__all__ = ["MOST_THUMBNAILS", "STYLE", "backend", "chosen_frames", "draw"]
 
 MOST_THUMBNAILS = 12
 _PER_ROW, _FEW = 6, 2
@@ -30,7 +30,7 @@ _WIDTH = 13.0
 _BLUE, _ORANGE, _GREEN, _GREY, _INK = "#0072B2", "#D55E00", "#009E73", "#8A8A8A", "#222222"
 #: Widest defocus drawn, in dof: beyond it a belief only says "far away".
 _WIDEST_DOF = 40.0
-_STYLE = {
+STYLE = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -61,7 +61,7 @@ def draw(trace: Trace, result: Result, *, optics: Optics, tolerance_dof: float, 
     if not trace.entries:
         raise ValueError("a trace without frames cannot be drawn")
     matplotlib = backend()
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         shown = chosen_frames(trace.entries)
         rows = -(-len(shown) // _PER_ROW)
         few = len(shown) <= _FEW

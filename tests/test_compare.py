@@ -17,8 +17,8 @@ from oracle import Parfocal
 from pages import Page
 
 from convert import compare, compare_page
-from convert.latency import ROUNDS, interleaved, machine
 from convert.same_test import difference, judged_on, shared_sets
+from edge.bench.timing import ROUNDS, interleaved, machine
 from train.labels import bins_of
 from train.run_folder import read_run, write_json
 

@@ -12,7 +12,7 @@ from edge.doctor.machine import Machine, existing
 if TYPE_CHECKING:
     from edge.config import Config
 
-__all__ = ["board", "disk", "operating_system", "power", "python"]
+__all__ = ["board", "disk", "operating_system", "power", "python", "throttled", "throttled_flags", "warmest"]
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 10), (3, 13)
 HOT_C = 80.0
@@ -76,14 +76,13 @@ def power(machine: Machine) -> Finding:
 
 
 def _throttling(machine: Machine) -> Finding:
-    flags = _throttled_flags(machine)
+    flags = throttled_flags(machine)
     if flags is None:
         return warning(
             "throttling unknown: neither vcgencmd nor the firmware's file can be read",
             f"sudo usermod -aG video {machine.user}, then log in again",
         )
-    now = [text for bit, text in _THROTTLED.items() if flags >> bit & 1]
-    since = [text for bit, text in _THROTTLED.items() if flags >> bit + _SINCE_START & 1]
+    now, since = throttled(flags), throttled(flags >> _SINCE_START)
     if not now and not since:
         return ok("no under-voltage or throttling since the start")
     parts = [
@@ -98,7 +97,13 @@ def _throttling(machine: Machine) -> Finding:
     return warning("; ".join(parts), "; ".join(cures))
 
 
-def _throttled_flags(machine: Machine) -> int | None:
+def throttled(flags: int) -> list[str]:
+    """What the lower bits of ``flags`` say of this moment, in words."""
+    return [text for bit, text in _THROTTLED.items() if flags >> bit & 1]
+
+
+def throttled_flags(machine: Machine) -> int | None:
+    """What a Raspberry Pi's firmware says of power and heat: bits; None where it cannot be asked."""
     # The command first: reading the file warns in the kernel's log, and older kernels forget by it.
     said = re.search(r"throttled=0x([0-9a-fA-F]+)", machine.run(["vcgencmd", "get_throttled"], 5.0).out)
     text = said[1] if said else machine.read(_SYSFS_THROTTLED)
@@ -109,16 +114,23 @@ def _throttled_flags(machine: Machine) -> int | None:
 
 
 def _heat(machine: Machine) -> Finding:
-    warmest: tuple[float, str] | None = None
+    found = warmest(machine)
+    if found is None:
+        return ok("no thermometer")
+    celsius, kind = found
+    text = f"{kind} {celsius:.0f} °C"
+    return warning(text, "cool the board: a hot one is slowed down") if celsius > HOT_C else ok(text)
+
+
+def warmest(machine: Machine) -> tuple[float, str] | None:
+    """The warmest thermal zone, °C, and its name; None where there is no thermometer."""
+    found: list[tuple[float, str]] = []
     for zone in machine.glob("/sys/class/thermal/thermal_zone*"):
         kind = machine.read(f"{zone}/type") or "thermal zone"
         text = machine.read(f"{zone}/temp") or ""
         if kind not in _ZONES_THAT_LIE and re.fullmatch(r"-?\d+", text):
-            warmest = max(warmest or (-273.0, ""), (int(text) / 1000.0, kind))
-    if warmest is None:
-        return ok("no thermometer")
-    found = f"{warmest[1]} {warmest[0]:.0f} °C"
-    return warning(found, "cool the board: a hot one is slowed down") if warmest[0] > HOT_C else ok(found)
+            found.append((int(text) / 1000.0, kind))
+    return max(found, default=None)
 
 
 def disk(machine: Machine, config: Config) -> Finding:
