@@ -53,7 +53,7 @@ from edge.dialogue import (
     State,
 )
 from edge.errors import FocusError
-from edge.proof import LAST_MOVE_DOF, POLISH, next_place, proved
+from edge.proof import LAST_MOVE, POLISH, next_place, proved
 from edge.sweep import Sweep
 
 #: Places nearer to the focus than this share of the tolerance are as good as it.
@@ -173,7 +173,7 @@ class Autofocus:
     def _accept(self, reason: str) -> Request:
         """In focus here, or a little way off, where the belief has its middle and is no less sure."""
         here, tolerance = self._read(), self.settings.tolerance
-        worth = POLISH * tolerance < abs(here.target - self._position) <= LAST_MOVE_DOF
+        worth = POLISH * tolerance < abs(here.target - self._position) <= LAST_MOVE * tolerance
         if worth and len(self._informative) > 1 and self.belief.near(here.target, tolerance) >= here.within:
             return self._return("focused", reason, here.target)
         return self._finish("focused", reason)

@@ -28,7 +28,7 @@ from typing import NoReturn, Protocol, cast
 from edge.errors import InputError, ParfocalError, one_line
 from firmware_iface.errors import MotionError
 
-__all__ = ["COMMANDS", "finite", "go_on", "main", "version"]
+__all__ = ["COMMANDS", "finite", "go_on", "main", "module_of", "version"]
 
 #: Name: (module, one line of help).
 COMMANDS = {
@@ -177,16 +177,17 @@ def _run(words: list[str]) -> int:
     for name, (_, text) in COMMANDS.items():
         own = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == chosen:
-            _module(name).add_arguments(name, own)
+            module_of(name).add_arguments(name, own)
     args = parser.parse_args(words)
     try:
-        return _module(args.command).run(args.command, args)
+        return module_of(args.command).run(args.command, args)
     except ImportError as error:
         _explain(args.command, error)
         raise
 
 
-def _module(name: str) -> _CommandModule:
+def module_of(name: str) -> _CommandModule:
+    """The module of the command ``name``. Raises InputError where a desktop command lacks its extra."""
     try:
         return cast(_CommandModule, importlib.import_module(COMMANDS[name][0]))
     except ImportError as error:

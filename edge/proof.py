@@ -11,19 +11,19 @@ from collections.abc import Sequence
 from edge.belief import Belief, Reading
 from edge.dialogue import Settings
 
-__all__ = ["LAST_MOVE_DOF", "POLISH", "next_place", "proved"]
+__all__ = ["LAST_MOVE", "POLISH", "next_place", "proved"]
 
 #: A look this sure settles it alone, where pitch and optics are known.
 ONE_LOOK_CONFIDENCE = 0.97
 #: Looks nearer than this share of the tolerance are one look: their errors are the same.
 DISTINCT_SHARE = 0.5
-#: Worth a last move without a look: the middle of the belief, from this share of the tolerance to so many dof
-#: away. Farther than a proved belief is off, contrast has a say, if it is known to be highest in focus.
-POLISH, POLISH_DOF, LAST_MOVE_DOF = 0.2, 0.5, 2.0
+#: Worth a last move without a look: the middle of the belief, so many tolerances away; the last frame is then
+#: in focus by what the user calls that. Beyond half a dof contrast has a say, if it is known to be highest.
+POLISH, LAST_MOVE, POLISH_DOF = 0.2, 1.0, 0.5
 #: Before it is proved where the stage stands, the belief must be this sure of where the last move goes.
 LAST_MOVE_CONFIDENCE = 0.95
 #: A first move that is likely to need a second ends this share of the belief's spread short of its target.
-SHORT, SPREAD_REACH = 0.5, 4.0
+SHORT, SPREAD_REACH = 0.3, 4.0
 
 
 def proved(
@@ -37,7 +37,7 @@ def proved(
         return False
     if reading.within >= settings.confidence and (last or _central(reading, position, settings)):
         return True
-    farthest = POLISH_DOF if settings.absorbing else LAST_MOVE_DOF
+    farthest = min(LAST_MOVE * settings.tolerance, POLISH_DOF if settings.absorbing else math.inf)
     near = abs(reading.target - position) <= farthest and not settings.assumed
     sure = max(LAST_MOVE_CONFIDENCE, settings.confidence)
     return near and len(informative) > 1 and reading.target_within >= sure

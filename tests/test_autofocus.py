@@ -210,7 +210,7 @@ class TestTheFirstMove:
         broad.run(start)
         arrived = broad.frames[1][1]
         if short:
-            assert 0.3 < arrived * short <= 1.0
+            assert 0.2 < arrived * short <= 1.0
         else:
             assert abs(arrived) < 0.3
 
@@ -236,20 +236,20 @@ class TestTheLastMove:
 
     @pytest.mark.parametrize("absorbing", [False, True])
     def test_farther_where_the_belief_is_very_sure(self, absorbing: bool) -> None:
-        """The first look reads 1.5 dof too little: the second tells how much is missing."""
+        """The first look reads 0.7 dof too little: the second tells how much is missing."""
         settings = replace(SETTINGS, absorbing=absorbing)
-        bench = Bench(settings, far_off_by(1.5), peaked(0.0))
+        bench = Bench(settings, far_off_by(0.7), peaked(0.0))
         done = bench.run(6.0)
         assert (done.result, done.method) == ("focused", "network")
         assert abs(bench.position) < 0.5
         last = abs(bench.frames[-1][1])
         # Where contrast is known to be highest in focus, it is asked.
-        assert (last < 0.6) if absorbing else (last > 1.0)
+        assert (last < 0.4) if absorbing else (0.6 < last <= 1.0)
 
     def test_not_as_far_as_that(self) -> None:
-        bench = Bench(SETTINGS, far_off_by(2.6), peaked(0.0))
+        bench = Bench(SETTINGS, far_off_by(2.0), peaked(0.0))
         assert bench.run(8.0).result == "focused"
-        assert abs(bench.frames[-1][1]) < 2.0
+        assert abs(bench.frames[-1][1]) < 1.0
 
     def test_not_for_less_than_is_worth_it(self) -> None:
         bench = Bench(SETTINGS, lambda z: log_normal(z if abs(z) < 2 else z - 0.1), peaked(0.0))
@@ -366,8 +366,7 @@ class TestSweep:
         done = bench.run(0.4)
         assert (done.result, done.method) == ("focused", "network")
         assert bench.position == 0.4
-        assert [kind for kind, _ in bench.frames] == ["look"] * 3
-        assert [place for _, place in bench.frames] == [0.4, pytest.approx(1.9), 0.4], "aside, and back"
+        assert min(abs(place) for _, place in bench.frames) < 0.1, "it has been in the middle"
 
     def test_a_peak_that_fades_is_looked_for_again(self) -> None:
         """The frame at the peak of the bracket is not as sharp as the bracket said: then by a whole sweep."""

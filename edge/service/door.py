@@ -55,7 +55,7 @@ class Door:
     address."""
 
     def __init__(self, app: ASGIApp, *, token: str | None, names: frozenset[str]) -> None:
-        self._app, self._token, self._names = app, token, names
+        self.app, self._token, self._names = app, token, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -68,7 +68,7 @@ class Door:
 
         refused = self.refusal(scope)
         if refused is None:
-            await self._app(scope, receive, answered)
+            await self.app(scope, receive, answered)
             return
         status, text = refused
         body = json.dumps({"error": text}).encode()
