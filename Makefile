@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PURE_CORE := edge/autofocus.py,edge/belief.py,edge/optics.py,edge/proof.py,edge/sharpness.py,edge/sweep.py,edge/tiles.py,firmware_iface/profile.py
 
-.PHONY: help demo test lint format coverage figures service-figures study halves vm-tools vm-figures boot-tools boot-figures clean
+.PHONY: help demo test lint format coverage figures service-figures bench-figures study halves vm-tools vm-figures boot-tools boot-figures clean
 
 help:
 	@echo "make demo      bring a simulated specimen into focus and draw the run into demo.png (no TensorFlow)"
@@ -16,6 +16,7 @@ help:
 	@echo "make coverage  branch coverage of the pure core, at least 95 %"
 	@echo "make figures   what the shipped model and the loop reach, docs/model-card.md (half an hour; root; ../shared/data)"
 	@echo "make service-figures  start-up, memory, a day of drift, generated requests, pictures of the page (half an hour)"
+	@echo "make bench-figures    beside how others focus, latency, growth: docs/bench (an hour; nothing else should run)"
 	@echo "make study     the paper's recipe and ours, and three networks, on simulated data in the Jiang layout (an hour)"
 	@echo "make halves    train on the left half of a real stack, judge on its right half (uses ../shared/data)"
 	@echo "make vm-tools    install what the tests marked vm need (root; without it they are skipped)"
@@ -70,6 +71,19 @@ service-figures: $(VENV)/.for-test
 	PYTHONPATH=tests $(BIN)/python tests/service/fuzz.py 2000
 	$(BIN)/python -m train.hold_day
 	$(BIN)/python tests/browser/screenshots.py runs/pages
+
+# What docs/benchmarks.md states. The latencies are this machine's: nothing else should run meanwhile.
+BENCH := docs/bench
+
+bench-figures: $(VENV)/.for-test
+	mkdir -p $(BENCH)
+	$(BIN)/parfocal bench latency --out $(BENCH)/latency.json --plot $(BENCH)/latency.png
+	$(BIN)/parfocal bench focus --runs 1000 --seed 1 --json --plot $(BENCH)/focus.png >$(BENCH)/focus.json
+	$(BIN)/parfocal bench focus --runs 300 --seed 1 --compensation one-sided --json >$(BENCH)/focus-one-sided.json
+	$(BIN)/parfocal bench focus --runs 100 --seed 1 --faults --json >$(BENCH)/focus-faults.json
+	$(BIN)/parfocal bench growth --json --plot $(BENCH)/growth.png >$(BENCH)/growth.json
+	$(BIN)/python -m train.throughput --json >$(BENCH)/training.json
+	$(BIN)/python -m edge.bench.page --write
 
 # The study of docs/training.md, into runs/study. WEIGHTS: ImageNet weights of MobileNetV2, a file or "imagenet".
 WEIGHTS ?= ../shared/weights/mobilenetv2_1.00_imagenet_no_top.npz
