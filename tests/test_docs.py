@@ -5,6 +5,7 @@ the troubleshooting table quotes is said.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shlex
@@ -30,7 +31,7 @@ RUN = (
     "parfocal config --example 28byj48-uln2003 > scope.toml",
     "parfocal bench latency",
 )
-#: What a test cannot do with the others, by their beginnings: how they are checked instead is in the tests below.
+#: What a test cannot do with the others, by their beginnings, and what is checked instead.
 NOT_RUN = {
     "make ": "minutes to an hour, or this very suite: that the target is there",
     "sudo ": "root: that the file is there and knows the option",
@@ -179,6 +180,30 @@ def test_the_manual_of_the_interface_is_fresh(capsys: pytest.CaptureFixture[str]
     assert text == capsys.readouterr().out, "stale: run `python -m edge.service.api_reference --write`"
     assert "## POST /api/focus\n" in text
     assert api_reference.main(["--nonsense"]) == 2
+
+
+def test_the_page_of_benchmarks_is_fresh(capsys: pytest.CaptureFixture[str]) -> None:
+    from edge.bench import page
+
+    assert page.main([]) == 0
+    text = page.TARGET.read_text(encoding="utf-8")
+    assert text == capsys.readouterr().out, "stale: run `python -m edge.bench.page --write`"
+    assert page.main(["--nonsense"]) == 2
+
+
+def test_the_readme_states_what_was_measured() -> None:
+    found = json.loads((ROOT / "docs" / "bench" / "focus.json").read_text(encoding="utf-8"))["strategies"]
+    rows = {
+        "**Parfocal**": "parfocal",
+        "the fast sweep of OpenFlexure": "openflexure-fast",
+        "Brent's method, as OughtaFocus": "brent",
+        "the physical limit: one perfect move, one look": "oracle",
+    }
+    for words, name in rows.items():
+        of, bold = found[name], "**" if name == "parfocal" else ""
+        seconds = f"{bold}{of['seconds_median']:.2f}{bold}"
+        row = f"| {words} | {100 * of['success']:.1f} % | {seconds} | {of['captures_median']:g} |"
+        assert row in README
 
 
 def test_what_the_troubleshooting_quotes_is_said() -> None:
