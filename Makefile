@@ -147,7 +147,7 @@ clean:
 
 # Editable, so that what runs is always this tree and never a stale copy of it.
 $(VENV)/.for-demo: $(VENV)/.made setup.py pyproject.toml
-	$(BIN)/python -m pip install -e '.[device,plot]'
+	$(BIN)/python -m pip install -e '.[device,serve,plot]'
 	@touch $@
 
 $(VENV)/.for-test: $(VENV)/.made setup.py pyproject.toml

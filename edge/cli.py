@@ -178,7 +178,9 @@ def _run(words: list[str]) -> int:
         own = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == chosen:
             module_of(name).add_arguments(name, own)
-    args = parser.parse_args(words)
+    args, unknown = parser.parse_known_args(words)
+    if unknown:
+        commands.choices[args.command].error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return module_of(args.command).run(args.command, args)
     except ImportError as error:

@@ -109,7 +109,7 @@ class TestResult:
         for words in (
             "SIMULATED",
             "inference",
-            "around `invoke`",
+            "computing but the network's own",
             "int8, 1 thread",
             "without a rest",
             "memory",

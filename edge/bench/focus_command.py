@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None:
         from edge.bench.pictures import focus_picture
 
-        atomic_write_bytes(args.plot, focus_picture(found, document))
+        atomic_write_bytes(args.plot, focus_picture(document))
     if args.json:
         print(json.dumps(document, indent=1, allow_nan=False))
     else:

@@ -99,6 +99,10 @@ def _focus(focus: Mapping[str, Any], one_sided: Mapping[str, Any]) -> Iterator[s
     yield "Beside each, over the runs in which both came into focus (medians; above 1 ours is quicker):\n"
     yield _table(("", "runs", "its seconds", "ours", "times"), rows)
     said = f"the quickest that does is **{best}**" if best else "**none does**"
+    yield (
+        "The early ends of *coarse-and-fine* and *squid* are published for starts near focus: from farther off, the flat noise of"
+        " a blurred field ends their passes at once.\n"
+    )
     yield f"Of the others, one would have to come into focus as often as ours to be compared by time alone: {said}.\n"
     ours, other = tables["parfocal"], one_sided["strategies"]["parfocal"]
     yield (
@@ -186,7 +190,7 @@ def _latency(latency: Mapping[str, Any]) -> Iterator[str]:
     yield "![Where the time of a look goes](bench/latency.png)\n"
     sustained, around = latency["sustained"], latency["around_invoke"]["median"]
     yield (
-        f"All computing around `invoke` is {100 * around:.0f} % of it here, where int8 is quick. Looks without a rest for"
+        f"All computing around `invoke` is {100 * around:.0f} % of it here. Between moves `invoke` is slower than in the table after it, where looks follow one another: caches and clock have cooled down. Looks without a rest for"
         f" {sustained['seconds']:g} s: {sustained['slower']:.2f} times as long in the last fifth as in the first. Memory:"
         f" {latency['memory_mb']['most']:.0f} MB at most, the simulator's included.\n"
     )

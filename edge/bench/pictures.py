@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge import plot
-from edge.bench.focus import TOLERANCE_DOF, Run
+from edge.bench.focus import TOLERANCE_DOF
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 __all__ = ["draw", "focus_picture"]
@@ -32,79 +33,70 @@ def draw(size: tuple[float, float], paint: Callable[[Figure], None]) -> bytes:
     return out.getvalue()
 
 
-def focus_picture(found: Sequence[Run], report: Mapping[str, Any]) -> bytes:
-    """Seconds and final error of each strategy, and how often it succeeds from how far."""
-    sound = [run for run in found if run.trial.fault == "none"]
-    names = list(report["strategies"])
+def focus_picture(report: Mapping[str, Any]) -> bytes:
+    """Seconds and final error of each strategy, median to p95, and how often it succeeds from how far."""
+    tables = report["strategies"]
 
     def paint(figure: Figure) -> None:
-        plan = report["plan"]
-        figure.suptitle(
-            f"Focusing the same simulated microscopes: {len(sound) // len(names)} runs each",
-            x=0.01,
-            ha="left",
-            fontsize=13,
-            color=_INK,
-        )
+        count = next(iter(tables.values()))["runs"]
+        title = f"Focusing the same simulated microscopes: {count} runs each"
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, color=_INK)
         left, middle, right = figure.subplots(1, 3, width_ratios=[1, 1, 1.15])
-        spans = {name: [run.cost.seconds for run in sound if run.strategy == name] for name in names}
-        _spans(left, spans, "virtual seconds (5 to 95 %, median)")
+        _spans(left, tables, "seconds", "virtual seconds: median, to 95 %")
         left.set_xscale("log")
-        _seconds_ticks(left)
-        errors = {name: [run.error_dof for run in sound if run.strategy == name] for name in names}
-        _spans(middle, errors, "final distance from focus, depths of field", labels=False)
+        _plain_ticks(left.xaxis, [0.25, 0.5, 1, 2, 4, 8, 16, 32, 64])
+        _spans(middle, tables, "error_dof", "final distance from focus, depths of field", labels=False)
         middle.set_xscale("symlog", linthresh=1)
-        middle.set_xlim(left=0)
+        _plain_ticks(middle.xaxis, [0, 0.5, 1, 2, 5, 10, 20, 50])
+        middle.set_xlim(left=-0.05)
         middle.axvspan(0, TOLERANCE_DOF, color="#009E73", alpha=0.15, linewidth=0)
-        _by_start(right, sound, names, plan["start_dof"])
+        _by_start(right, report["by_start_dof"], list(tables))
 
-    return draw((14, 0.42 * len(names) + 2.4), paint)
+    return draw((14, 0.42 * len(tables) + 2.4), paint)
 
 
-def _spans(axis: Axes, values: Mapping[str, Sequence[float]], title: str, *, labels: bool = True) -> None:
-    for k, (name, of) in enumerate(values.items()):
-        low, middle, high = np.percentile(of, [5, 50, 95])
+def _spans(axis: Axes, tables: Mapping[str, Any], key: str, title: str, *, labels: bool = True) -> None:
+    for k, (name, of) in enumerate(tables.items()):
+        middle, high = of[f"{key}_median"], of[f"{key}_p95"]
         colour = _OURS if name == "parfocal" else _OTHER
-        axis.plot([low, high], [k, k], color=colour, lw=5, alpha=0.45, solid_capstyle="butt")
+        axis.plot([middle, high], [k, k], color=colour, lw=5, alpha=0.45, solid_capstyle="butt")
         axis.plot(middle, k, marker="o", color=colour, ms=7)
         axis.annotate(
-            f"{middle:.2g}", (middle, k), (0, 7), textcoords="offset points", ha="center", fontsize=9
+            f"{middle:.2f}", (middle, k), (0, 7), textcoords="offset points", ha="center", fontsize=9
         )
-    axis.set_yticks(range(len(values)), list(values) if labels else [""] * len(values))
-    axis.set_ylim(len(values) - 0.4, -0.7)
+    axis.set_yticks(range(len(tables)), list(tables) if labels else [""] * len(tables))
+    axis.set_ylim(len(tables) - 0.4, -0.7)
     axis.set_title(title)
     axis.grid(axis="x")
 
 
-def _by_start(axis: Axes, runs: Sequence[Run], names: Sequence[str], most: float) -> None:
-    edges = np.linspace(0, most, 6)
+def _by_start(axis: Axes, bins: Mapping[str, Any], names: Sequence[str]) -> None:
     for name, mark in zip(names, _MARKS, strict=False):
-        own = [run for run in runs if run.strategy == name]
-        bins = np.clip(np.digitize([abs(run.start_dof) for run in own], edges) - 1, 0, len(edges) - 2)
-        good = np.array([run.success for run in own], float)
-        places = [k for k in range(len(edges) - 1) if (bins == k).any()]
+        ours = name == "parfocal"
         axis.plot(
-            (edges[:-1] + np.diff(edges) / 2)[places],
-            [100 * good[bins == k].mean() for k in places],
+            [k for k, of in enumerate(bins.values()) if name in of],
+            [100 * of[name]["success"] for of in bins.values() if name in of],
             marker=mark,
             ms=5,
-            lw=2.4 if name == "parfocal" else 1.1,
-            color=_OURS if name == "parfocal" else None,
-            zorder=3 if name == "parfocal" else 2,
+            lw=2.4 if ours else 1.1,
+            color=_OURS if ours else None,
+            zorder=3 if ours else 2,
             label=name,
         )
-    axis.set(ylim=(-3, 106), xlim=(0, most), xlabel="start, depths of field from focus")
+    axis.set_xticks(range(len(bins)), list(bins))
+    axis.set(ylim=(-3, 106), xlabel="start, depths of field from focus")
     axis.set_title("in focus at the end, %")
     axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize=9)
     axis.grid()
 
 
-def _seconds_ticks(axis: Axes) -> None:
-    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+def _plain_ticks(axis: Axis, places: Sequence[float]) -> None:
+    """Ticks at ``places``, written as plain numbers, whatever the scale."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-    axis.xaxis.set_major_locator(FixedLocator([0.25, 0.5, 1, 2, 4, 8, 16, 32, 64]))
-    axis.xaxis.set_major_formatter(ScalarFormatter())
-    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(FixedLocator(list(places)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def latency_picture(documents: Mapping[str, Mapping[str, Any]]) -> bytes:
@@ -187,7 +179,8 @@ def growth_picture(found: Mapping[str, Any]) -> bytes:
                 axis.plot(places, values, marker=mark, ms=5, lw=width, color=colour, label=name)
             axis.set_xscale("log", base=2)
             axis.set_yscale("log", base=2)
-            _plain_ticks(axis, places)
+            _plain_ticks(axis.xaxis, places)
+            _plain_ticks(axis.yaxis, [2.0**k for k in range(-2, 9)])
             axis.set(title=title, xlabel=label)
             axis.grid()
         axes[0].legend(frameon=False, fontsize=9)
@@ -199,12 +192,3 @@ def growth_picture(found: Mapping[str, Any]) -> bytes:
         axes[3].grid()
 
     return draw((15, 4.2), paint)
-
-
-def _plain_ticks(axis: Axes, places: Sequence[float]) -> None:
-    from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
-
-    axis.xaxis.set_major_locator(FixedLocator(list(places)))
-    for one in (axis.xaxis, axis.yaxis):
-        one.set_major_formatter(ScalarFormatter())
-        one.set_minor_formatter(NullFormatter())

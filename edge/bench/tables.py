@@ -63,6 +63,7 @@ def focus_tables(report: Mapping[str, Any]) -> None:
     table(
         f"simulated, virtual seconds: {many} runs, {plan['fields']} fields, seed {plan['seed']}", heads, rows
     )
+    print("in focus: within 1 depth of field of the truth; worse: out of focus, farther than it began\n")
     if report["against"]:
         table(
             "parfocal beside each, where both came into focus (medians)",
@@ -100,10 +101,10 @@ def latency_tables(report: Mapping[str, Any]) -> None:
     print("\n".join(lines))
     heads = ("", "p50 ms", "p95", "p99", "max")
     title = f"each stage of {report['looks']} looks, after {report['warm_up']} to warm up"
-    rows = {**report["stages_ms"], "a whole look": report["look_ms"]}
+    rows = {**report["stages_ms"], "a look, wait to belief": report["look_ms"]}
     table(title, heads, [(name, *(f"{of[key]:.2f}" for key in _POINTS)) for name, of in rows.items()])
-    around = report["around_invoke"]
-    print(f"around `invoke`, as a share of it: median {100 * around['median']:.0f} %\n")
+    around = report["around_invoke"]["median"]
+    print(f"all computing but the network's own takes {around:.2f} times as long as that (median)\n")
     rows = {
         f"{kind}, {_threads(threads)}": of["inference_ms"]
         for kind, by in report["networks"].items()
