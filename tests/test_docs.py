@@ -204,6 +204,8 @@ def test_the_readme_states_what_was_measured() -> None:
         seconds = f"{bold}{of['seconds_median']:.2f}{bold}"
         row = f"| {words} | {100 * of['success']:.1f} % | {seconds} | {of['captures_median']:g} |"
         assert row in README
+    one_sided = json.loads((ROOT / "docs" / "bench" / "focus-one-sided.json").read_text(encoding="utf-8"))
+    assert f"ours takes {one_sided['strategies']['parfocal']['seconds_median']:.2f} s" in README
 
 
 def test_what_the_troubleshooting_quotes_is_said() -> None:
