@@ -73,7 +73,7 @@ def measure(
         "rig": rig.name,
         "machine": board.about(machine),
         "model": {
-            "name": model.name,
+            "name": Path(model.name).name,
             "runtime": model.runtime,
             "threads": config.model.threads,
             "tiles": tiles,
