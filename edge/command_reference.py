@@ -3,7 +3,7 @@
     python -m edge.command_reference            print it
     python -m edge.command_reference --write    write it into the source tree
 
-The file is committed; tests/test_references.py fails where it is stale. Needs the extra `train`.
+The file is committed; tests/test_docs.py fails where it is stale. Needs the extra `train`.
 """
 
 from __future__ import annotations

@@ -172,6 +172,7 @@ class TestResult:
         code, _, err = parfocal("bench", "latency", *SHORT, "--config", config)
         assert code == 2
         assert "no specimen" in err
+        assert "stages of a look" not in err, "nothing has moved"
 
 
 class TestFloatTwin:

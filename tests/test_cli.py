@@ -160,6 +160,13 @@ class TestFocus:
 
 
 class TestCommands:
+    def test_an_unknown_option_names_the_command_it_was_given_to(self, parfocal: Parfocal) -> None:
+        code, out, err = parfocal("focus", "--strt-defocus-um", 5)
+        assert (code, out) == (2, "")
+        assert err == (
+            "parfocal focus: unrecognized arguments: --strt-defocus-um 5 (see parfocal focus --help)\n"
+        )
+
     def test_config(self, parfocal: Parfocal, tmp_path: Path, network: Oracle) -> None:
         code, out, _ = parfocal("config")
         assert code == 0

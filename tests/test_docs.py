@@ -91,12 +91,14 @@ def test_what_can_be_run_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", [line for line in PLAIN if line.startswith("parfocal ")])
-def test_commands_take_their_words(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_take_their_words(line: str) -> None:
     pytest.importorskip("tensorflow", reason="commands of the desktop")
     name, *words = shlex.split(line.partition(">")[0])[1:]
     parser = argparse.ArgumentParser(prog=f"parfocal {name}", allow_abbrev=False)
     cli.module_of(name).add_arguments(name, parser)
-    parser.parse_args(words)  # SystemExit where one is not known
+    found = vars(parser.parse_args(words))  # SystemExit where one is not known
+    said = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
+    assert all(found[name] not in (None, False) for name in said)
 
 
 @pytest.mark.parametrize("line", SYNOPSES)

@@ -23,8 +23,8 @@ from edge.simulator.workers import spread
 __all__ = ["STARTS_DOF", "STRATEGIES", "measure"]
 
 STRATEGIES = ("parfocal", "openflexure-fast", "brent", "oracle")
-#: Starts at these distances, searched so much farther; and one start, searched over these ranges.
-STARTS_DOF, RANGE_OVER_START = (1.0, 2.0, 4.0, 8.0, 16.0), focus.RANGE_OVER_START
+#: Starts at these distances; and one start, searched over these ranges.
+STARTS_DOF = (1.0, 2.0, 4.0, 8.0, 16.0)
 RANGES_DOF, START_OF_RANGES_DOF = (6.0, 12.0, 24.0, 48.0), 4.0
 _FRAMES_A_JOB, _JOBS = 24, 8
 #: A frame of the usual camera of 1640 x 1232 px holds more tiles than are looked at.
@@ -42,7 +42,7 @@ def measure(
 
     progress("start distance")
     by_start = {
-        f"{dof:g}": point(replace(plan, start_dof=dof, range_dof=RANGE_OVER_START * dof, exactly=True))
+        f"{dof:g}": point(replace(plan, start_dof=dof, range_dof=focus.RANGE_OVER_START * dof, exactly=True))
         for dof in STARTS_DOF
     }
     progress("search range")

@@ -48,13 +48,11 @@ def measure(
 ) -> dict[str, Any]:
     """The document of ``--json``. ``rig`` is entered, on the real clock; MOVES its stage to and fro.
 
-    Raises InputError where the frame shows nothing: without tiles there is nothing to time.
+    Raises InputError, with nothing moved, where the frame shows nothing: without tiles nothing is timed.
     """
     machine = Machine()
     before = board.health(machine)
     model = models.load(config.model.path, threads=config.model.threads)
-    progress("stages of a look")
-    taken = stages.measure(rig, model, config, looks=plan.looks, warm_up=plan.warm_up, step_um=plan.step_um)
     frame = rig.camera.capture(rig.clock.now_s()).image
 
     def look(at_it: models.Model) -> models.Look:
@@ -63,6 +61,8 @@ def measure(
     tiles = look(model).tiles
     if not tiles:
         raise InputError("the frame shows no specimen: there are no tiles to infer, and nothing to time")
+    progress("stages of a look")
+    taken = stages.measure(rig, model, config, looks=plan.looks, warm_up=plan.warm_up, step_um=plan.step_um)
     around = np.sum([taken[name] for name in stages.AROUND], axis=0) / taken["inference"]
     progress("threads, int8 and float")
     networks = _networks(config.model.path, plan, look)

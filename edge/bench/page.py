@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.bench.tables import cost, row
 from edge.files import atomic_write_text
 
 __all__ = ["main", "page"]
@@ -88,7 +89,7 @@ def _focus(focus: Mapping[str, Any], one_sided: Mapping[str, Any]) -> Iterator[s
             "p95",
             "ended worse",
         ),
-        [(name, *_row(of)) for name, of in tables.items()],
+        [(name, *row(of)) for name, of in tables.items()],
     )
     yield "![Seconds, errors, and success by start distance](bench/focus.png)\n"
     best, against = focus["best_peer"], focus["against"]
@@ -147,7 +148,7 @@ def _growth(growth: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[
     yield f"## How cost grows\n\n`parfocal bench growth`, {growth['runs']} runs a point: frames, seconds, in focus.\n"
     names = growth["strategies"]
     for key, title in (("by_start_dof", "start, dof"), ("by_range_dof", "range searched, dof")):
-        rows = [(value, *(_cost(of[name]) for name in names)) for value, of in growth[key].items()]
+        rows = [(value, *(cost(of[name]) for name in names)) for value, of in growth[key].items()]
         yield _table((title, *names), rows)
     yield "![Seconds and frames by start and range; a look by its tiles](bench/growth.png)\n"
     tiles = growth["inference_by_tiles"]
@@ -196,26 +197,8 @@ def _latency(latency: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _row(of: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        f"{100 * of['success']:.1f} %",
-        f"{of['seconds_median']:.2f}",
-        f"{of['seconds_p95']:.1f}",
-        f"{of['captures_median']:g}",
-        f"{of['moves_median']:g}",
-        f"{of['travel_um_median']:.0f}",
-        f"{of['error_dof_median']:.2f}",
-        f"{of['error_dof_p95']:.2f}",
-        str(of["worse"]),
-    )
-
-
 def _cells(of: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     return [f"{100 * of[name]['success']:.0f} %, {of[name]['seconds_median']:.1f} s" for name in names]
-
-
-def _cost(of: Mapping[str, Any]) -> str:
-    return f"{of['captures_median']:g}, {of['seconds_median']:.1f} s, {100 * of['success']:.0f} %"
 
 
 def _points(of: Mapping[str, float]) -> list[str]:

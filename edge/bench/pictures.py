@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["draw", "focus_picture"]
+__all__ = ["draw", "focus_picture", "growth_picture", "latency_picture"]
 
 _OURS, _OTHER, _INK = "#0072B2", "#8A8A8A", "#222222"
 _MARKS = "osD^vPX<>"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -98,7 +97,6 @@ def measure(
     looks: int,
     warm_up: int,
     step_um: float,
-    progress: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
     """Seconds of each stage of ``looks`` looks, each followed by a move of ``step_um``, up and down in turns.
 
@@ -122,7 +120,6 @@ def measure(
             if number >= warm_up:
                 for name, times in taken.items():
                     times.append(lap[name])
-            progress()
         rig.stage.move_to_um(home_um)
     finally:
         command.close()

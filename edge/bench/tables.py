@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-__all__ = ["focus_tables", "table"]
+__all__ = ["compare_tables", "cost", "focus_tables", "growth_tables", "latency_tables", "row", "table"]
 
 #: Width of a table in a pipe or a file, where a terminal has none.
 _WIDTH = 118
@@ -38,21 +38,7 @@ def focus_tables(report: Mapping[str, Any]) -> None:
     """Print the document of `edge.bench.figures.report`."""
     plan = report["plan"]
     heads = ("", "in focus", "seconds", "p95", "frames", "moves", "travel µm", "error dof", "p95", "worse")
-    rows = [
-        (
-            name,
-            f"{100 * of['success']:.1f} %",
-            f"{of['seconds_median']:.2f}",
-            f"{of['seconds_p95']:.2f}",
-            f"{of['captures_median']:g}",
-            f"{of['moves_median']:g}",
-            f"{of['travel_um_median']:.0f}",
-            f"{of['error_dof_median']:.2f}",
-            f"{of['error_dof_p95']:.2f}",
-            str(of["worse"]),
-        )
-        for name, of in report["strategies"].items()
-    ]
+    rows = [(name, *row(of)) for name, of in report["strategies"].items()]
     many = next(iter(report["strategies"].values()))["runs"]
     scope = report["microscope"]
     print(
@@ -80,6 +66,26 @@ def focus_tables(report: Mapping[str, Any]) -> None:
         if key in report:
             rows = [(value, *(_short(of.get(name)) for name in names)) for value, of in report[key].items()]
             table(f"{title}: in focus, and median seconds", ("", *names), rows)
+
+
+def row(of: Mapping[str, Any]) -> tuple[str, ...]:
+    """The figures of one strategy (`edge.bench.figures.summary`) as words."""
+    return (
+        f"{100 * of['success']:.1f} %",
+        f"{of['seconds_median']:.2f}",
+        f"{of['seconds_p95']:.2f}",
+        f"{of['captures_median']:g}",
+        f"{of['moves_median']:g}",
+        f"{of['travel_um_median']:.0f}",
+        f"{of['error_dof_median']:.2f}",
+        f"{of['error_dof_p95']:.2f}",
+        str(of["worse"]),
+    )
+
+
+def cost(of: Mapping[str, Any]) -> str:
+    """Frames, seconds and successes of one strategy in short."""
+    return f"{of['captures_median']:g}, {of['seconds_median']:.1f} s, {100 * of['success']:.0f} %"
 
 
 def _short(of: Mapping[str, Any] | None) -> str:
@@ -166,7 +172,7 @@ def growth_tables(found: Mapping[str, Any]) -> None:
         "by_range_dof": f"range searched, start at {found['start_of_ranges_dof']:g} depths of field",
     }
     for key, title in titles.items():
-        rows = [(value, *(_cost(of[name]) for name in names)) for value, of in found[key].items()]
+        rows = [(value, *(cost(of[name]) for name in names)) for value, of in found[key].items()]
         table(title, ("", *names), rows)
     rows = [
         (count, f"{of['p50']:.1f}", f"{of['p95']:.1f}") for count, of in found["inference_by_tiles"].items()
@@ -177,7 +183,3 @@ def growth_tables(found: Mapping[str, Any]) -> None:
         for count, of in found["simulator_by_processes"].items()
     ]
     table("simulator by processes, on this machine", ("", "frames/s", "times one"), rows)
-
-
-def _cost(of: Mapping[str, Any]) -> str:
-    return f"{of['captures_median']:g}, {of['seconds_median']:.1f} s, {100 * of['success']:.0f} %"

@@ -3,7 +3,7 @@
     python -m edge.service.api_reference            print it
     python -m edge.service.api_reference --write    write it into the source tree
 
-The file is committed; tests/test_references.py fails where it is stale.
+The file is committed; tests/test_docs.py fails where it is stale.
 """
 
 from __future__ import annotations
