@@ -82,7 +82,7 @@ bench-figures: $(VENV)/.for-test
 	$(BIN)/parfocal bench focus --runs 300 --seed 1 --compensation one-sided --json \
 		--strategies parfocal,openflexure-fast,oracle >$(BENCH)/focus-one-sided.json
 	$(BIN)/parfocal bench focus --runs 16 --seed 1 --faults --json \
-		--strategies parfocal,openflexure-fast,brent,remoscope,oracle >$(BENCH)/focus-faults.json
+		--strategies parfocal,openflexure-fast,brent,oracle >$(BENCH)/focus-faults.json
 	$(BIN)/parfocal bench growth --json --plot $(BENCH)/growth.png >$(BENCH)/growth.json
 	$(BIN)/python -m train.throughput --json >$(BENCH)/training.json
 	$(BIN)/python -m edge.bench.page --write

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -87,6 +88,17 @@ class TestBed:
         assert (np.diff(places) > 0).all()
         assert places.min() >= -300
         assert places.max() <= 300
+        bed.close()
+
+    def test_a_stream_gives_each_frame_and_none_of_the_motion(self, network: models.Model) -> None:
+        bed = made(TRIAL, network, CALIBRATED)
+        bed.drive(50)
+        stood_s, period_s = bed.clock.now_s(), bed.rig.camera.frame_period_s
+        frames = [bed.next_frame() for _ in range(4)]
+        assert frames[0].exposure_start_s >= stood_s + CALIBRATED.stage.settle_s
+        assert [b.sequence - a.sequence for a, b in itertools.pairwise(frames)] == [1, 1, 1]
+        assert frames[3].exposure_start_s - frames[0].exposure_start_s == pytest.approx(3 * period_s)
+        assert bed.cost().captures == 4
         bed.close()
 
     def test_another_field_has_another_specimen(self) -> None:

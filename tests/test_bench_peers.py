@@ -42,6 +42,8 @@ class FakeBed:
         self.looked_um.append(self.position_um)
         return self._at(self.position_um)
 
+    next_frame = frame
+
     def move_to_um(self, place: float) -> None:
         self.axis.position_steps = round(place / self.um_per_step)
 

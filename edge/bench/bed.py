@@ -134,6 +134,11 @@ class Bed:
         self.captures += 1
         return self.rig.camera.capture(max(self.clock.now_s(), ended_s + self.config.stage.settle_s))
 
+    def next_frame(self) -> Frame:
+        """The next frame of the camera's stream that was exposed after the stage has settled."""
+        self.captures += 1
+        return self.rig.camera.capture(self._ended_s + self.config.stage.settle_s)
+
     def move_to_um(self, target: float) -> None:
         """Move as the stage does, slack taken care of."""
         self.rig.stage.move_to_um(target)

@@ -126,7 +126,7 @@ def remoscope(bed: Bed) -> None:
     for _ in range(BATCHES):
         means = []
         for _ in range(BATCH):
-            look = bed.free_model.look(bed.frame().image, bed.optics, most_tiles=bed.config.model.tiles)
+            look = bed.free_model.look(bed.next_frame().image, bed.optics, most_tiles=bed.config.model.tiles)
             if look.log_likelihood is not None:
                 means.append(float(np.exp(look.log_likelihood) @ look.bin_centres_dof))
         if means:
