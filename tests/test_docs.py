@@ -98,7 +98,7 @@ def test_commands_take_their_words(line: str) -> None:
     cli.module_of(name).add_arguments(name, parser)
     found = vars(parser.parse_args(words))  # SystemExit where one is not known
     said = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
-    assert all(found[name] not in (None, False) for name in said)
+    assert all(found[name] is not None and found[name] is not False for name in said)
 
 
 @pytest.mark.parametrize("line", SYNOPSES)
