@@ -54,6 +54,11 @@ class Gains:
 
 #: Pitch, objective and direction are known; a little doubt keeps a wrong one from costing the focus.
 KNOWN = Gains((1.0, 0.7, 1.4, -1.0), (0.91, 0.03, 0.03, 0.03))
+#: A microscope that nobody has calibrated: the pitch is right within a factor of 2, the direction a guess.
+LEARNED = Gains(
+    (1.0, 0.8, 0.63, 0.5, 1.25, 1.6, 2.0, -1.0, -0.8, -0.63, -0.5, -1.25, -1.6, -2.0),
+    (0.18, 0.13, 0.09, 0.04, 0.11, 0.08, 0.03, 0.09, 0.065, 0.045, 0.02, 0.055, 0.04, 0.015),
+)
 #: Nothing is known of the pitch, little of the direction, as with a z-stack that came without micrometres.
 UNKNOWN = Gains(
     (0.25, 0.4, 0.63, 1.0, 1.6, 2.5, 4.0, -0.25, -0.4, -0.63, -1.0, -1.6, -2.5, -4.0),
@@ -191,6 +196,10 @@ class Belief:
         places, mass = self.places[near], self.mass[:, near].sum(axis=0)
         mean = (mass * places).sum() / mass.sum()
         return math.sqrt(float((mass * (places - mean) ** 2).sum() / mass.sum()))
+
+    def gain_weights(self) -> tuple[float, ...]:
+        """Probability of each gain, in their order."""
+        return tuple(float(weight) for weight in self.mass.sum(axis=1) / self.mass.sum())
 
     def gain(self) -> float:
         """The most probable gain."""

@@ -75,14 +75,16 @@ class Holder:
         if not (math.isfinite(interval_s) and interval_s > 0):
             raise ValueError(f"interval_s = {interval_s}: a time above 0 is allowed")
         self._scope, self._interval_s = scope, interval_s
-        optics, stage = scope.rig.optics, scope.rig.stage
+        rig, stage = scope.rig, scope.rig.stage
         low_um, high_um = stage.reachable_um
         here_um = stage.position_um
+        ends_um = max(low_um, here_um - REACH_UM), min(high_um, here_um + REACH_UM)
+        low, high = sorted(rig.dof_from_um(um) for um in ends_um)
         settings = HoldSettings(
-            low=optics.dof_from_um(max(low_um, here_um - REACH_UM)),
-            high=optics.dof_from_um(min(high_um, here_um + REACH_UM)),
-            drift=optics.dof_from_um(DRIFT_UM_S * interval_s),
-            least_move=optics.dof_from_um(stage.um_per_step),
+            low=low,
+            high=high,
+            drift=rig.optics.dof_from_um(DRIFT_UM_S * interval_s),
+            least_move=abs(rig.dof_from_um(stage.um_per_step)),
         )
         self.hold = Hold(settings)
         self._view: NDArray[np.float32] | None = None
@@ -106,7 +108,7 @@ class Holder:
     @property
     def status(self) -> HoldStatus:
         """Where holding stands now. Looks at nothing."""
-        hold, um = self.hold, self._scope.rig.optics.um_from_dof
+        hold, um = self.hold, self._scope.rig.um_from_dof
         estimate, request = hold.estimate, self._request
         return HoldStatus(
             state=hold.state.value,
@@ -133,7 +135,7 @@ class Holder:
     def _move(self, to: float, cancel: Callable[[], bool] | None) -> Event:
         rig = self._scope.rig
         try:
-            rig.stage.move_to_um(rig.optics.um_from_dof(to), cancel=cancel)
+            rig.stage.move_to_um(rig.um_from_dof(to), cancel=cancel)
         except MoveCancelled as stop:
             return Cancelled(str(stop))
         except (MotorError, LimitError) as error:

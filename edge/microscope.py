@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.autofocus import Autofocus
-from edge.belief import KNOWN, UNKNOWN
+from edge.belief import LEARNED, Belief, Gains
 from edge.camera.base import Frame
 from edge.camera.health import fault_of
 from edge.camera.replay import ReplayCamera
@@ -40,6 +40,8 @@ from firmware_iface.errors import MoveCancelled
 BELIEF_REACH_DOF = 100.0
 #: A frame may have been exposed so many periods before it was asked for, if the stage stood still by then.
 FRAMES_IN_FLIGHT = 2
+#: Of what a run has taught about scale and direction so much is forgotten by the next.
+FORGETS = 0.1
 #: The trace keeps frames at no more than this many pixels a side: a sweep must fit a small computer.
 THUMBNAIL_PX = 320
 
@@ -113,7 +115,7 @@ class Microscope:
     """A rig with a model. `focus` moves the stage, and `step` may; nothing else here does.
 
     ``watch(entry, frame)`` is called with each frame of a run, and once more when what is believed after it
-    is known. It must not move anything.
+    is known. It must not move anything. ``gain``: what the last run found the most probable of the rig's gains.
     """
 
     def __init__(
@@ -124,13 +126,16 @@ class Microscope:
         self._frame: Frame | None = None
         self.trace = Trace()
         self._fault: str | None = None
+        self._learned: Gains | None = None
+        self.gain = 1.0
 
     def settings(self) -> Settings:
         """What a run from here may do, in depths of field."""
-        focus, optics, stage = self.config.focus, self.rig.optics, self.rig.stage
-        low, high = (optics.dof_from_um(um) for um in stage.reachable_um)
-        here = optics.dof_from_um(stage.position_um)
-        half = math.inf if focus.sweep_range_um is None else optics.dof_from_um(focus.sweep_range_um) / 2
+        focus, rig, stage = self.config.focus, self.rig, self.rig.stage
+        low, high = sorted(rig.dof_from_um(um) for um in stage.reachable_um)
+        here = self.position_dof()
+        half = math.inf if focus.sweep_range_um is None else abs(rig.dof_from_um(focus.sweep_range_um)) / 2
+        onward = stage.onward if stage.onward is None or rig.scale > 0 else -stage.onward
         return Settings(
             low=max(low, min(here, high) - BELIEF_REACH_DOF),
             high=min(high, max(here, low) + BELIEF_REACH_DOF),
@@ -141,11 +146,11 @@ class Microscope:
             sweep_low=here - half,
             sweep_high=here + half,
             sweep_step=focus.sweep_step_dof,
-            assumed=self.rig.assumed,
+            assumed=rig.assumed,
             absorbing=focus.specimen == "absorbing",
             phase=focus.specimen == "phase",
-            gains=UNKNOWN if self.rig.assumed else KNOWN,
-            onward=stage.onward,
+            gains=rig.gains if self._learned is None else self._learned,
+            onward=onward,
         )
 
     def focus(self, *, cancel: Callable[[], bool] | None = None) -> Result:
@@ -196,6 +201,9 @@ class Microscope:
         request: Request = loop.send(Begin(self.position_dof()))
         while not isinstance(request, Done):
             request = self.step(loop, request, cancel=cancel)
+        self.gain = loop.belief.gain()
+        if request.result == "focused" and self.rig.gains is LEARNED:
+            self._learned = _remembered(loop.belief)
         return request
 
     def step(self, loop: Autofocus, request: Request, *, cancel: Callable[[], bool] | None = None) -> Request:
@@ -215,7 +223,7 @@ class Microscope:
     def _carry_out(self, loop: Autofocus, request: Request, cancel: Callable[[], bool] | None) -> Event:
         match request:
             case Move(to):
-                self._move_um(self.rig.optics.um_from_dof(to), cancel)
+                self._move_um(self.rig.um_from_dof(to), cancel)
                 return Arrived(self.position_dof())
             case Look():
                 return self._capture(loop.state.value, infer=True)
@@ -292,7 +300,7 @@ class Microscope:
 
     def position_dof(self) -> float:
         """Where the stage stands, in depths of field."""
-        return self.rig.optics.dof_from_um(self.rig.stage.position_um)
+        return self.rig.dof_from_um(self.rig.stage.position_um)
 
     def _result(self, done: Done, seconds: float, moves: int, travel_steps: int) -> Result:
         rig, entries = self.rig, self.trace.entries
@@ -323,6 +331,12 @@ class Microscope:
             plane_file=None if replay is None or plane is None else replay.stack.files[plane],
             assumptions=rig.assumptions,
         )
+
+
+def _remembered(belief: Belief) -> Gains:
+    """What a run has taught about scale and direction, for the next one: mostly, not for good."""
+    kept = zip(belief.gain_weights(), LEARNED.weights, strict=True)
+    return Gains(LEARNED.values, tuple((1 - FORGETS) * now + FORGETS * before for now, before in kept))
 
 
 def _thumbnail(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

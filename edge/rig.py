@@ -10,10 +10,11 @@ from types import TracebackType
 
 import numpy as np
 
+from edge.belief import KNOWN, LEARNED, UNKNOWN, Gains
 from edge.camera.base import Camera
 from edge.camera.replay import ReplayCamera
 from edge.camera.simulated import SimulatedCamera
-from edge.config import Config
+from edge.config import Config, override
 from edge.errors import InputError, one_line
 from edge.optics import Optics, natural_pixel_um
 from edge.simulator.fields import open_drawn_field, open_field
@@ -36,7 +37,9 @@ FINEST_STEP_UM = 0.001
 @dataclass(frozen=True)
 class Rig:
     """``true_defocus_um()``: where truth is known, else None. ``assumed``: pitch or optics are guesses.
-    ``assumptions``: sentences for the user.
+    ``assumptions``: sentences for the user. ``scale``: what defocus, as the network counts it, grows by for
+    one depth of field of stage travel, as the stage counts it; negative where they have opposite directions.
+    ``gains``: what may be wrong with that.
 
     ``with rig:`` enables the motor; at the end, whatever happened, the motor is released and the camera
     closed.
@@ -50,6 +53,16 @@ class Rig:
     true_defocus_um: Callable[[], float] | None
     assumed: bool = False
     assumptions: tuple[str, ...] = ()
+    scale: float = 1.0
+    gains: Gains = KNOWN
+
+    def dof_from_um(self, um: float) -> float:
+        """Stage travel or position in µm to depths of field, in the direction of defocus."""
+        return self.optics.dof_from_um(um) * self.scale
+
+    def um_from_dof(self, dof: float) -> float:
+        """Depths of field to µm along the stage."""
+        return self.optics.um_from_dof(dof / self.scale)
 
     def __enter__(self) -> Rig:
         self.stage.__enter__()
@@ -87,8 +100,10 @@ def simulated_rig(
     drift = drift_um or (lambda t_s: sim.drift_um_s * t_s)
     clock = VirtualClock() if clock is None else clock
     motor = simulated_axis(config, clock) if axis is None else axis
-    stage = stage_of(config, motor, clock)
-    low, high = stage.reachable_um
+    um_per_step = config.stage.um_per_step * sim.pitch_factor * (-1 if sim.inverted else 1)
+    known = um_per_step == config.stage.um_per_step
+    stage = stage_of(config if known else uncalibrated(config), motor, clock)
+    low, high = sorted(um * um_per_step / config.stage.um_per_step for um in stage.reachable_um)
     if not low <= -start_defocus_um <= high:
         raise InputError(
             f"start defocus {start_defocus_um:g} µm: the focus would lie beyond what the stage reaches"
@@ -96,12 +111,13 @@ def simulated_rig(
         )
 
     def defocus_um(t_s: float) -> float:
-        return start_defocus_um + motor.true_position_steps(t_s) * config.stage.um_per_step + drift(t_s)
+        return start_defocus_um + motor.true_position_steps(t_s) * um_per_step + drift(t_s)
 
     camera, optics = simulated_camera(
         config, clock, defocus_um, specimen=specimen, imaging=imaging, sensor=sensor, progress=progress
     )
-    return Rig("simulated", clock, stage, camera, optics, lambda: defocus_um(clock.now_s()))
+    gains = KNOWN if known else LEARNED
+    return Rig("simulated", clock, stage, camera, optics, lambda: defocus_um(clock.now_s()), gains=gains)
 
 
 def simulated_axis(config: Config, clock: Clock, *, slack_steps: float | None = None) -> SimulatedAxis:
@@ -207,7 +223,8 @@ def replay_rig(config: Config, stack: ZStack, *, start_plane: int, step_assumed:
     focus_um = stack.focus_um
     truth = None if focus_um is None else (lambda: z_um() - focus_um)
     assumed = step_assumed or bool(assumptions)
-    return Rig("replay", clock, stage, camera, optics, truth, assumed, (*stack.assumptions, *assumptions))
+    sentences, gains = (*stack.assumptions, *assumptions), UNKNOWN if assumed else KNOWN
+    return Rig("replay", clock, stage, camera, optics, truth, assumed, sentences, gains=gains)
 
 
 def _stack_optics(config: Config, stack: ZStack) -> tuple[Optics, tuple[str, ...]]:
@@ -228,6 +245,19 @@ def _stack_optics(config: Config, stack: ZStack) -> tuple[Optics, tuple[str, ...
     if not 1.0 <= span_dof <= 1000.0:
         said.append(f"z is in µm, although the whole stack then spans {span_dof:.2g} depths of field")
     return optics, tuple(said)
+
+
+def uncalibrated(config: Config) -> Config:
+    """``config`` for a microscope that nobody has calibrated: its slack may be twice what was thought.
+
+    Too long an overshoot costs time; too short a one costs the focus.
+    """
+    section = config.stage
+    low, high = section.limits_steps
+    doubled = min(2 * section.backlash_steps, (high - low) // 4)
+    if section.compensation != "one-sided" or doubled <= section.backlash_steps:
+        return config
+    return override(config, "uncalibrated", stage={"backlash_steps": doubled})
 
 
 def stage_of(config: Config, axis: Axis, clock: Clock, journal: Journal | None = None) -> Stage:

@@ -129,6 +129,12 @@ class SimulatorConfig(Section):
     """True slack of the simulated drive in steps; the stage allows for its own `backlash_steps`, right or
     wrong."""
 
+    pitch_factor: float = Field(default=1.0, ge=0.1, le=10.0)
+    """How much farther a step really goes than `[stage] um_per_step` says."""
+
+    inverted: bool = Field(default=False)
+    """Whether steps up really lead down."""
+
     missed_step_probability: float = Field(default=0.0, ge=0.0, le=1.0)
     """Share of commanded steps that the simulated motor loses."""
 

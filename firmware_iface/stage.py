@@ -172,6 +172,11 @@ class Stage:
         return self._last_motion_ended_s
 
     @property
+    def screw_steps(self) -> int:
+        """Where the screw is counted to be, in steps."""
+        return self._where.screw_steps
+
+    @property
     def onward(self) -> int | None:
         """See `firmware_iface.backlash.Gap.onward`."""
         return self._where.gap.onward
@@ -199,7 +204,21 @@ class Stage:
         """
         target = operator.index(target)
         self._where.account()
-        legs = self._where.gap.legs(self._where.screw_steps, target)
+        self._follow(self._where.gap.legs(self._where.screw_steps, target), target, cancel)
+
+    def turn_screw_to(self, screw: int, *, cancel: Callable[[], bool] | None = None) -> None:
+        """MOVES the screw straight to ``screw`` (steps) and BLOCKS, whatever the gap makes of it for the nut.
+
+        For measuring the gap itself; one-sided, a position is the screw's. Else as ``move_to_steps``.
+        """
+        screw = operator.index(screw)
+        self._where.account()
+        here = self._where.screw_steps
+        reached = self._where.gap.after(screw - here).position(screw)
+        self._follow([screw] if screw != here else [], reached, cancel)
+
+    def _follow(self, legs: list[int], target: int, cancel: Callable[[], bool] | None) -> None:
+        """Check the way to ``target`` and go it, leg by leg."""
         self._limits.check(self._where, target, legs)
         self._stop_asked = False
         if not legs:

@@ -1,0 +1,348 @@
+"""Measure a microscope on any specimen: direction, scale, slack, settling, drift, exposure. It MOVES the stage.
+
+Theory of operation
+-------------------
+First the ordinary loop finds the focus, with scale and direction unknown and an overshoot for twice the slack
+that is configured. From there on the screw is turned straight, and nothing is done about slack::
+
+    pass 1, going on   ──•──•──•──•──•──▶          looks through the focus
+    taking up          ◀─ ─ ─ ─ ─•                 back, in growing strides, until the picture changes
+    pass 2, back         ◀──•──•──•──•──•          the same places again, later by the slack
+    pass 3, going on        ──•──•──•──▶           nearer to the focus, and the two together cancel drift
+    pass 4, back          ◀──•──•──•──
+    settling                 ⟶ ▮▮▮▮▮▮▮             frame after frame behind a motion that ends on a flank
+
+`edge.calibration_fit` reads them. Wherever it ends, the stage stands where the focus is, or where it began.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.calibration_fit import Curve, Pass, Scale, Settling, fit_curve, fit_scale, fit_settling
+from edge.camera.base import Frame
+from edge.camera.health import fault_of
+from edge.config import Config, override
+from edge.errors import CameraError
+from edge.microscope import Microscope
+from edge.model import Model
+from edge.rig import Rig
+from edge.sharpness import sharpness
+from firmware_iface.errors import LimitError
+
+__all__ = ["Calibrator", "Found", "Refused", "for_measuring"]
+
+Array = NDArray[np.float64]
+
+#: Looks go so far to either side of the focus, so far apart, in depths of field; the later passes less far.
+REACH_DOF, APART_DOF, NEAR_DOF = 6.0, 0.5, 3.5
+#: Wait after each motion while settling is not known, in s.
+PATIENCE_S = 0.35
+#: Strides that take up slack begin with so many dof and grow by this share of what was taken up.
+STRIDE_DOF, STRIDE_SHARE = 1.0, 0.2
+#: Slack is taken up where the network's defocus has changed by so many dof in two looks running.
+TAKEN_UP_DOF = 2.0
+#: Below these nothing can be told: change of the sharpness' logarithm, log odds of a changing picture and of
+#: the direction, share of the scale that was expected.
+LEAST_SWING, LEAST_CHANGE, LEAST_ODDS, LEAST_SCALE = 0.25, 30.0, 5.0, 0.25
+#: The pass is repeated where its middle, or its scale, was off by more.
+OFF_CENTRE_DOF, OFF_SCALE = 2.0, 1.35
+#: Settling: so many motions of so many dof, each watched for so long.
+MOTIONS, MOTION_DOF, WATCH_S = 6, 2.0, 0.7
+
+
+class Refused(Exception):
+    """Nothing was calibrated, and why, in one line."""
+
+
+@dataclass
+class Looks:
+    """Looks of one pass as they come in: screw in the direction of approach, see `Pass`."""
+
+    back: bool
+    screw: list[float] = field(default_factory=list)
+    time_s: list[float] = field(default_factory=list)
+    log_sharpness: list[float] = field(default_factory=list)
+    says: list[Array | None] = field(default_factory=list)
+
+    def whole(self) -> Pass:
+        """As arrays."""
+        return Pass(np.array(self.screw), np.array(self.time_s), np.array(self.log_sharpness), self.back)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was measured; ``passes`` and ``says`` for drawing."""
+
+    curve: Curve
+    scale: Scale
+    settling: Settling
+    drift_dof_s: float
+    drift_sigma_dof_s: float
+    background: float
+    clipped: float
+    frames: int
+    seconds: float
+    passes: tuple[Pass, ...]
+    approach: int
+    bin_centres: Array
+    says: tuple[tuple[Array | None, ...], ...]
+    watched: tuple[Array, Array]
+
+    @property
+    def dof_per_step(self) -> float:
+        """Signed dof that a step in the positive direction adds."""
+        return self.scale.scale * self.approach
+
+
+def for_measuring(config: Config) -> Config:
+    """``config`` for a rig that is to be measured: moves end one-sided, and wait for nothing."""
+    return override(config, "calibrate", stage={"compensation": "one-sided", "settle_s": 0.0})
+
+
+class Calibrator:
+    """One calibration of ``rig``, made from `for_measuring`. ``told(text, share)``: what is going on."""
+
+    def __init__(
+        self,
+        rig: Rig,
+        model: Model,
+        config: Config,
+        *,
+        told: Callable[[str, float], None] = lambda text, share: None,
+    ) -> None:
+        patient = override(config, "calibrate", stage={"settle_s": max(config.stage.settle_s, PATIENCE_S)})
+        self._rig, self._model, self._config, self._told = rig, model, patient, told
+        self._scope = Microscope(rig, model, patient)
+        self._sign = config.stage.approach_sign
+        self._frames = 0
+        self._frame: Frame | None = None
+
+    def run(self) -> Found:
+        """MOVES the stage, BLOCKS for a minute or two. Raises Refused; errors of camera and motor pass."""
+        began_s, began = self._rig.clock.now_s(), self._rig.stage.screw_steps
+        try:
+            self._rig.camera.lock()
+            return self._measure(began_s)
+        except LimitError as error:
+            self._back_to(began)
+            raise Refused(f"there is no room to measure in: {error}") from error
+        except (Refused, CameraError):
+            self._back_to(began)
+            raise
+        finally:
+            self._rig.camera.unlock()
+
+    def _back_to(self, screw: int) -> None:
+        low, high = (round(um / self._rig.stage.um_per_step) for um in self._rig.stage.reachable_um)
+        self._rig.stage.move_to_steps(min(max(screw, low), high))
+
+    def _measure(self, began_s: float) -> Found:
+        guess = self._focus()
+        first, scale = self._through(guess)
+        dof = abs(scale.scale)  # of a step
+        slack = self._take_up(first, scale)
+        middle = scale.focus
+        reach, near, apart = (round(x / dof) for x in (REACH_DOF, NEAR_DOF, APART_DOF))
+        self._turn(first.screw[-1] + 2 / dof)
+        second = self._pass("back", 0.45, middle - slack, reach - 2 * apart, apart, back=True)
+        third = self._pass("on", 0.62, middle, near, apart)
+        self._turn(middle + near + 2 / dof)
+        fourth = self._pass("back once more", 0.75, middle - slack, near, apart, back=True)
+        looks = (first, second, third, fourth)
+        passes = tuple(one.whole() for one in looks)
+        curve = fit_curve(passes, dof, slack=slack, reach=2 / dof)
+        if not math.isfinite(curve.noise) or curve.swing < max(LEAST_SWING, 5 * curve.noise):
+            raise Refused("the sharpness hardly changes with focus: no clear peak to measure by")
+        places = np.concatenate([curve.places(one) for one in passes])
+        says = [lik for one in looks for lik in one.says]
+        final = fit_scale(places, says, self._bins, guess=dof)
+        self._judge(final, dof)
+        settling, watched = self._settling(curve, final)
+        self._end(curve, final)
+        background, clipped = self._exposure()
+        size = abs(final.scale)
+        return Found(
+            curve, final, settling, final.scale * curve.creep, size * curve.creep_sigma, background, clipped,
+            self._frames, self._rig.clock.now_s() - began_s, passes, self._sign, self._bins,
+            tuple(tuple(one.says) for one in looks), watched,
+        )  # fmt: skip
+
+    def _focus(self) -> float:
+        """Find the focus; dof of a step, about."""
+        self._told("finding the focus", 0.0)
+        result = self._scope.focus()
+        self._frames += result.captures
+        if result.result != "focused":
+            what = "nothing to measure by" if result.result == "no_specimen" else "the focus was not found"
+            raise Refused(f"{what}: {result.reason}")
+        gain = abs(self._scope.gain)
+        return gain * self._rig.optics.dof_from_um(self._rig.stage.um_per_step) * abs(self._rig.scale)
+
+    def _through(self, guess: float) -> tuple[Looks, Scale]:
+        """The first pass through the focus, again where it turns out to lie beside it, or to be too short."""
+        middle = float(self._screw)
+        for _ in range(4):
+            reach, apart = round(REACH_DOF / guess), max(1, round(APART_DOF / guess))
+            looks = self._pass("through the focus", 0.15, middle, reach, apart)
+            try:
+                scale = fit_scale(np.array(looks.screw), looks.says, self._bins, guess=guess)
+            except ValueError as error:
+                raise Refused("too few frames show anything to measure by") from error
+            self._judge(scale, guess)
+            off = abs(scale.focus - middle) * abs(scale.scale)
+            wrong = max(abs(scale.scale) / guess, guess / abs(scale.scale))
+            middle, guess = scale.focus, abs(scale.scale)
+            if off <= OFF_CENTRE_DOF and wrong <= OFF_SCALE:
+                return looks, scale
+        raise Refused("the focus does not stay where it is: drift, or a drive that slips")
+
+    def _judge(self, scale: Scale, guess: float) -> None:
+        if scale.changes < LEAST_CHANGE or abs(scale.scale) < LEAST_SCALE * guess:
+            raise Refused("the picture does not change as the motor turns: is the stage coupled to it?")
+        if scale.odds < LEAST_ODDS:
+            raise Refused("the two sides of the focus look alike here: the direction cannot be told")
+
+    def _pass(
+        self, name: str, share: float, middle: float, reach: int, apart: int, *, back: bool = False
+    ) -> Looks:
+        """Looks ``apart`` steps apart within ``reach`` of ``middle``; going on, from as far as slack may be."""
+        self._told(f"looking {name}", share)
+        looks, way = Looks(back), -1 if back else 1
+        begin = round(middle) - way * reach
+        if not back and self._screw > begin - self._most_slack:
+            self._turn(begin - self._most_slack)
+        for k in range(2 * reach // max(apart, 1) + 1):
+            self._turn(begin + way * k * apart)
+            self._look(looks)
+        return looks
+
+    def _take_up(self, first: Looks, scale: Scale) -> float:
+        """Turn back until the picture has changed; the slack, about, in steps."""
+        self._told("taking up the slack", 0.35)
+        dof, begin = abs(scale.scale), self._screw
+        room = begin - self._lowest
+        taken, moved = 0.0, 0
+        start = self._defocus(scale)
+        while moved < 2:
+            # A second look near the first one: farther on the network's reach may end.
+            taken += STRIDE_DOF / dof if moved else max(STRIDE_DOF / dof, STRIDE_SHARE * taken)
+            if taken > room:
+                raise Refused("turned back as far as the soft limit, and the picture did not change")
+            self._turn(begin - taken)
+            now = self._defocus(scale)
+            moved = moved + 1 if start - now > TAKEN_UP_DOF else 0
+        return max(0.0, taken - (start - now) / dof)
+
+    def _defocus(self, scale: Scale) -> float:
+        """What a look says, in dof, positive where the approach has gone past the focus."""
+        looks = Looks(back=True)
+        self._look(looks)
+        (says,) = looks.says
+        return 0.0 if says is None else float(np.exp(says) @ self._bins) * math.copysign(1.0, scale.scale)
+
+    def _settling(self, curve: Curve, scale: Scale) -> tuple[Settling, tuple[Array, Array]]:
+        """Watch frame after frame behind motions that end where the sharpness changes most."""
+        self._told("watching it settle", 0.85)
+        dof = abs(scale.scale)
+        flank, place_of = self._flank(curve, scale)
+        since, deviation = [], []
+        for _ in range(MOTIONS):
+            self._turn(flank - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof)
+            self._turn(flank)
+            ended_s = self._rig.stage.last_motion_ended_s
+            times, values = [], []
+            not_before_s = ended_s - self._rig.camera.frame_period_s
+            while not times or times[-1] < WATCH_S:
+                frame = self._rig.camera.capture(not_before_s)
+                not_before_s = frame.exposure_end_s - 1e-6
+                times.append((frame.exposure_start_s + frame.exposure_end_s) / 2 - ended_s)
+                values.append(self._log_sharpness(frame))
+            at = np.array(times)
+            seen = (place_of(np.array(values)) - curve.creep * at) * dof
+            since.append(at)
+            deviation.append(seen - np.median(seen[at > 0.7 * WATCH_S]))
+        after = np.concatenate(since) > 0
+        watched = np.concatenate(since)[after], np.concatenate(deviation)[after]
+        return fit_settling(*watched), watched
+
+    def _flank(self, curve: Curve, scale: Scale) -> tuple[float, Callable[[Array], Array]]:
+        """The middle of a steep side of the sharpness' curve, as a place for the screw now; and what gives the
+        place, in steps from somewhere, for the logarithm of a sharpness there.
+        """
+        dof = abs(scale.scale)
+        reach = NEAR_DOF / dof
+        within = np.linspace(max(curve.low, scale.focus - reach), min(curve.high, scale.focus + reach), 400)
+        values = curve.spline(within)
+        # The longest fall, in sharpness, between two turns of the curve.
+        turns = np.flatnonzero(np.diff(np.sign(np.diff(values)))) + 1
+        ends = [0, *turns.tolist(), len(within) - 1]
+        first, last = max(zip(ends, ends[1:], strict=False), key=lambda e: abs(values[e[0]] - values[e[1]]))
+        side, level = within[first : last + 1], values[first : last + 1]
+        middle = (level[0] + level[-1]) / 2
+        order = 1 if level[-1] > level[0] else -1
+
+        def place_of(seen: Array) -> Array:
+            return np.asarray(np.interp(seen, level[::order], side[::order]))
+
+        # The curve holds for the middle of the time: the focus has crept on since.
+        crept = curve.creep * (self._rig.clock.now_s() - curve.origin_s)
+        return float(place_of(np.array([middle]))[0]) - crept, place_of
+
+    def _end(self, curve: Curve, scale: Scale) -> None:
+        """To the focus, from the side of the approach."""
+        crept = curve.creep * (self._rig.clock.now_s() - curve.origin_s)
+        place = scale.focus - crept
+        self._turn(place - 1.5 * curve.slack - 2 / abs(scale.scale))
+        self._turn(place)
+        self._look(Looks(back=False))
+
+    def _exposure(self) -> tuple[float, float]:
+        assert self._frame is not None
+        image = self._frame.image
+        return float(np.median(image.max(axis=2))), float(np.mean(image.max(axis=2) >= 254))
+
+    def _look(self, looks: Looks) -> None:
+        got = self._scope.observe()
+        self._frames += 1
+        self._frame = got.frame
+        if got.fault is not None:
+            raise Refused(f"the frame is {got.fault}")
+        looks.screw.append(float(self._screw))
+        looks.time_s.append((got.frame.exposure_start_s + got.frame.exposure_end_s) / 2)
+        looks.log_sharpness.append(math.log(got.seen.sharpness + 1e-12))
+        looks.says.append(got.seen.log_likelihood)
+
+    def _log_sharpness(self, frame: Frame) -> float:
+        self._frames += 1
+        if fault := fault_of(frame.image):
+            raise Refused(f"the frame is {fault}")
+        return math.log(sharpness(frame.image, self._rig.optics.model_scale) + 1e-12)
+
+    def _turn(self, screw: float) -> None:
+        """Straight to ``screw``, steps in the direction of approach."""
+        self._rig.stage.turn_screw_to(self._sign * round(screw))
+
+    @property
+    def _screw(self) -> int:
+        return self._sign * self._rig.stage.screw_steps
+
+    @property
+    def _lowest(self) -> float:
+        """The end of the travel against the approach, in steps in the direction of approach."""
+        stage = self._rig.stage
+        return min(self._sign * um / stage.um_per_step for um in stage.limits_um)
+
+    @property
+    def _most_slack(self) -> int:
+        """The farthest that slack is expected to reach."""
+        return round(2.5 * self._config.stage.backlash_steps)
+
+    @property
+    def _bins(self) -> Array:
+        return self._model.bins_dof(self._rig.optics)

@@ -1,0 +1,159 @@
+"""What one microscope was found to be, behind one objective: kept on disk, and put into force.
+
+Lengths along the stage are motor steps, so that a calibration stays true when `[stage] um_per_step` is
+corrected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.config import Config, override
+from edge.errors import InputError, one_line
+from edge.files import atomic_write_text
+from edge.optics import Optics
+
+__all__ = ["Calibration", "calibrated", "everything", "folder", "read", "scale_of", "stage_identity", "write"]
+
+SCHEMA = 1
+#: An overshoot is longer than the slack measured by so many standard deviations, and by this share.
+SURE_SIGMAS, SURE_SHARE = 3.0, 0.05
+#: A wait is longer than the settling measured, by so many standard deviations.
+SETTLED_SIGMAS = 1.0
+_LARGEST_BYTES = 1 << 16
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Calibration(BaseModel):
+    """One microscope's numbers. Each ``*_sigma`` is a standard deviation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = SCHEMA
+    date: str = Field(max_length=40)
+    """When, ISO 8601."""
+    objective: str = Field(max_length=60)
+    """As the configuration names it."""
+    stage: str = Field(max_length=200)
+    """Motor and where it hangs: `stage_identity`."""
+    model: str = Field(max_length=200)
+    """Name of the model file's recipe."""
+    dof_per_step: Finite
+    """Defocus in depths of field, as the network counts them, that one step adds; negative: it takes away."""
+    dof_per_step_sigma: NotNegative
+    direction_odds: Finite
+    """Log of how much likelier this direction is than the other."""
+    backlash_steps: NotNegative
+    backlash_steps_sigma: NotNegative
+    settle_s: NotNegative
+    settle_s_sigma: NotNegative
+    drift_dof_s: Finite
+    """Drift while it was measured, in dof/s."""
+    drift_dof_s_sigma: NotNegative
+    background: float = Field(ge=0, le=255)
+    """Brightness of the field, of 255: median of the brightest channel."""
+    clipped: float = Field(ge=0, le=1)
+    """Share of the pixels with a channel at its end."""
+    specimen_swing: NotNegative
+    """How much the logarithm of the sharpness changed: what there was to measure by."""
+
+    def um_per_step(self, optics: Optics) -> float:
+        """What the pitch must be if the network's depth of field is that of ``optics``."""
+        return abs(self.dof_per_step) * optics.dof_um
+
+
+def stage_identity(config: Config) -> str:
+    """The motor of ``config`` in words that change when another one, or another wiring, is meant."""
+    driver = config.stage.driver
+    pins = [f"{key.removesuffix('_pin')} {value}" for key, value in config.gpio if key in _MOTOR_PINS]
+    where = [pin for pin in pins if not pin.endswith("None")] if driver in _ON_GPIO else []
+    if driver not in _ON_GPIO and driver != "none":
+        where = [str(config.serial.port)]
+    inverted = " inverted" if config.stage.inverted else ""
+    return " ".join([driver if driver != "none" else "simulated", *where]) + inverted
+
+
+_ON_GPIO = ("uln2003", "a4988", "drv8825", "tmc2209")
+_MOTOR_PINS = ("in1_pin", "in2_pin", "in3_pin", "in4_pin", "step_pin", "dir_pin", "half_steps", "microsteps")
+
+
+def folder() -> Path:
+    """Where calibrations are kept: with what else must survive. Reads the environment, makes nothing."""
+    if state := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+        return Path(state, "calibration")
+    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(home, "parfocal", "calibration")
+
+
+def path_of(config: Config) -> Path:
+    """The file for this objective on this stage."""
+    objective = re.sub(r"[^0-9A-Za-z.]+", "-", config.optics.objective)
+    key = hashlib.sha256(f"{config.optics.objective}\n{stage_identity(config)}".encode()).hexdigest()[:8]
+    return folder() / f"{objective}-{key}.json"
+
+
+def read(config: Config) -> Calibration | None:
+    """The calibration of this objective on this stage, None where there is none. InputError: damaged."""
+    path = path_of(config)
+    return _read(path) if path.exists() else None
+
+
+def everything() -> tuple[list[Calibration], list[str]]:
+    """All that are kept, by objective, and a line for each file that cannot be read."""
+    good, bad = [], []
+    for path in sorted(folder().glob("*.json")) if folder().is_dir() else []:
+        try:
+            good.append(_read(path))
+        except InputError as error:
+            bad.append(str(error))
+    return sorted(good, key=lambda one: (one.objective, one.stage)), bad
+
+
+def write(calibration: Calibration, config: Config) -> Path:
+    """Keep ``calibration`` in place of the one before, whole or not at all. BLOCKS for the disk; OSError."""
+    path = path_of(config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_text(path, calibration.model_dump_json(indent=1) + "\n")
+    return path
+
+
+def _read(path: Path) -> Calibration:
+    try:
+        with path.open("rb") as file:
+            return Calibration.model_validate_json(file.read(_LARGEST_BYTES))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "it"
+        raise InputError(f"{path}: no calibration: {where}: {one_line(first['msg'])}") from error
+
+
+def calibrated(config: Config, found: Calibration) -> Config:
+    """``config`` with slack and settling as they were measured.
+
+    A one-sided overshoot is a little longer than the slack; on reversal the slack is taken as it is.
+    """
+    section, steps = config.stage, found.backlash_steps
+    if section.compensation == "one-sided":
+        steps += SURE_SIGMAS * found.backlash_steps_sigma + SURE_SHARE * steps
+    low, high = section.limits_steps
+    stage = {
+        "backlash_steps": min(math.ceil(steps), max(0, high - low - 1)),
+        "settle_s": min(60.0, found.settle_s + SETTLED_SIGMAS * found.settle_s_sigma),
+    }
+    return override(config, "calibration", stage=stage)
+
+
+def scale_of(config: Config, found: Calibration) -> float:
+    """`edge.rig.Rig.scale` of a rig that ``config`` describes."""
+    return found.dof_per_step * config.optics.optics().dof_um / config.stage.um_per_step
