@@ -1,4 +1,4 @@
-"""Measure a microscope on any specimen: direction, scale, slack, settling, drift, exposure. It MOVES the stage.
+"""Measure a microscope on any specimen: direction, scale, slack, settling, drift, exposure. MOVES the stage.
 
 Theory of operation
 -------------------
@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -211,7 +212,7 @@ class Calibrator:
     def _pass(
         self, name: str, share: float, middle: float, reach: int, apart: int, *, back: bool = False
     ) -> Looks:
-        """Looks ``apart`` steps apart within ``reach`` of ``middle``; going on, from as far as slack may be."""
+        """Looks ``apart`` steps apart within ``reach`` of ``middle``; going on, from beyond all slack."""
         self._told(f"looking {name}", share)
         looks, way = Looks(back), -1 if back else 1
         begin = round(middle) - way * reach
@@ -256,7 +257,8 @@ class Calibrator:
             self._turn(flank - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof)
             self._turn(flank)
             ended_s = self._rig.stage.last_motion_ended_s
-            times, values = [], []
+            times: list[float] = []
+            values: list[float] = []
             not_before_s = ended_s - self._rig.camera.frame_period_s
             while not times or times[-1] < WATCH_S:
                 frame = self._rig.camera.capture(not_before_s)
@@ -272,7 +274,7 @@ class Calibrator:
         return fit_settling(*watched), watched
 
     def _flank(self, curve: Curve, scale: Scale) -> tuple[float, Callable[[Array], Array]]:
-        """The middle of a steep side of the sharpness' curve, as a place for the screw now; and what gives the
+        """The middle of a steep side of the sharpness' curve, as a place for the screw now; and what gives a
         place, in steps from somewhere, for the logarithm of a sharpness there.
         """
         dof = abs(scale.scale)
@@ -282,7 +284,7 @@ class Calibrator:
         # The longest fall, in sharpness, between two turns of the curve.
         turns = np.flatnonzero(np.diff(np.sign(np.diff(values)))) + 1
         ends = [0, *turns.tolist(), len(within) - 1]
-        first, last = max(zip(ends, ends[1:], strict=False), key=lambda e: abs(values[e[0]] - values[e[1]]))
+        first, last = max(pairwise(ends), key=lambda e: float(abs(values[e[0]] - values[e[1]])))
         side, level = within[first : last + 1], values[first : last + 1]
         middle = (level[0] + level[-1]) / 2
         order = 1 if level[-1] > level[0] else -1

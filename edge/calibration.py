@@ -22,7 +22,6 @@ from edge.optics import Optics
 
 __all__ = ["Calibration", "calibrated", "everything", "folder", "read", "scale_of", "stage_identity", "write"]
 
-SCHEMA = 1
 #: An overshoot is longer than the slack measured by so many standard deviations, and by this share.
 SURE_SIGMAS, SURE_SHARE = 3.0, 0.05
 #: A wait is longer than the settling measured, by so many standard deviations.
@@ -38,7 +37,7 @@ class Calibration(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     date: str = Field(max_length=40)
     """When, ISO 8601."""
     objective: str = Field(max_length=60)

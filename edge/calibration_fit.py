@@ -10,8 +10,8 @@ Lengths are steps of the screw, counted in the direction of approach, unless the
 sharpness, a smooth curve of unknown shape over the place, must fall on one curve for all passes. Its shape is
 a spline, which drops out of the fit (variable projection: Golub & Pereyra, SIAM J. Numer. Anal. 10, 1973).
 
-*Scale and direction*: the network's likelihoods of all looks, at defocus ``scale * (place - focus)``, for each
-scale and focus. A scale of the wrong sign mirrors what each look says of its side.
+*Scale and direction*: the network's likelihoods of all looks, at defocus ``scale * (place - focus)``, for
+each scale and focus. A scale of the wrong sign mirrors what each look says of its side.
 
 *Settling*: after a motion the place swings about where it comes to rest by an amount that decays as
 ``exp(-t / decay)``. Frames see the swing at chance phases, so their deviations are taken as Gaussian, of that
@@ -58,8 +58,8 @@ class Pass:
 @dataclass(frozen=True)
 class Curve:
     """Slack in steps and creep in steps/s with their standard deviations; ``noise`` of the logarithm of the
-    sharpness about the curve, and ``swing``, from its lowest to its highest. ``spline``: log sharpness over the
-    place; ``low``, ``high``: where it holds.
+    sharpness about the curve, and ``swing``, from its lowest to its highest. ``spline``: log sharpness over
+    the place; ``low``, ``high``: where it holds.
     """
 
     slack: float
@@ -94,7 +94,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Settling:
-    """Seconds until the stage rings by less than `SETTLED_DOF`, 0 where it never rings by more; ``sigma_s``."""
+    """Seconds until the stage rings by less than `SETTLED_DOF`, 0 where it rings by no more; ``sigma_s``."""
 
     settle_s: float
     sigma_s: float
@@ -225,7 +225,7 @@ def fit_scale(
 
 
 def _vertex(x: Array, y: Array, k: int) -> tuple[float, float]:
-    """Top of the parabola through three points about ``k``, and the standard deviation that its curve means."""
+    """Top of the parabola through three points about ``k``, and the standard deviation that it means."""
     if k in (0, len(x) - 1):
         return float(x[k]), math.inf
     step = float(x[1] - x[0])
@@ -236,8 +236,8 @@ def _vertex(x: Array, y: Array, k: int) -> tuple[float, float]:
 
 
 def fit_settling(since_s: Array, deviation_dof: Array) -> Settling:
-    """From ``deviation_dof`` ``(N,)`` of frames ``since_s`` ``(N,)`` seconds after a motion ended, 10 or more,
-    those of several motions together.
+    """From ``deviation_dof`` ``(N,)`` of frames ``since_s`` ``(N,)`` seconds after a motion ended, 10 or
+    more, those of several motions together.
     """
     late = since_s > 0.75 * since_s.max()
     noise = max(1e-3, float(np.sqrt(np.mean(deviation_dof[late] ** 2))))

@@ -115,7 +115,7 @@ class Microscope:
     """A rig with a model. `focus` moves the stage, and `step` may; nothing else here does.
 
     ``watch(entry, frame)`` is called with each frame of a run, and once more when what is believed after it
-    is known. It must not move anything. ``gain``: what the last run found the most probable of the rig's gains.
+    is known. It must not move anything. ``gain``: the most probable of the rig's gains, by the last run.
     """
 
     def __init__(

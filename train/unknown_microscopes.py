@@ -1,5 +1,5 @@
-"""Simulated microscopes of which the configuration knows little: pitch, direction, slack, settling and drift are
-drawn, as they are with what people build.
+"""Simulated microscopes of which the configuration knows little: pitch, direction, slack, settling and drift
+are drawn, as they are with what people build.
 """
 
 from __future__ import annotations
