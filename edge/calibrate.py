@@ -25,6 +25,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.calibration import Calibration, stage_identity
 from edge.calibration_fit import Curve, Pass, Scale, Settling, fit_curve, fit_scale, fit_settling
 from edge.camera.base import Frame
 from edge.camera.health import fault_of
@@ -51,6 +52,8 @@ TAKEN_UP_DOF = 2.0
 #: Below these nothing can be told: change of the sharpness' logarithm, log odds of a changing picture and of
 #: the direction, share of the scale that was expected.
 LEAST_SWING, LEAST_CHANGE, LEAST_ODDS, LEAST_SCALE = 0.25, 30.0, 5.0, 0.25
+#: Added to each sharpness before its logarithm is taken: far below what a field with contrast has in focus.
+FLOOR = 1e-7
 #: The pass is repeated where its middle, or its scale, was off by more.
 OFF_CENTRE_DOF, OFF_SCALE = 2.0, 1.35
 #: Settling: so many motions of so many dof, each watched for so long.
@@ -100,6 +103,27 @@ class Found:
         """Signed dof that a step in the positive direction adds."""
         return self.scale.scale * self.approach
 
+    def calibration(self, config: Config, *, model: str, date: str) -> Calibration:
+        """What is kept of it."""
+        return Calibration(
+            date=date,
+            objective=config.optics.objective,
+            stage=stage_identity(config),
+            model=model,
+            dof_per_step=self.dof_per_step,
+            dof_per_step_sigma=self.scale.sigma,
+            direction_odds=self.scale.odds,
+            backlash_steps=max(0.0, self.curve.slack),
+            backlash_steps_sigma=self.curve.slack_sigma,
+            settle_s=self.settling.settle_s,
+            settle_s_sigma=self.settling.sigma_s,
+            drift_dof_s=self.drift_dof_s,
+            drift_dof_s_sigma=self.drift_sigma_dof_s,
+            background=self.background,
+            clipped=self.clipped,
+            specimen_swing=self.curve.swing,
+        )
+
 
 def for_measuring(config: Config) -> Config:
     """``config`` for a rig that is to be measured: moves end one-sided, and wait for nothing."""
@@ -117,9 +141,8 @@ class Calibrator:
         *,
         told: Callable[[str, float], None] = lambda text, share: None,
     ) -> None:
-        patient = override(config, "calibrate", stage={"settle_s": max(config.stage.settle_s, PATIENCE_S)})
-        self._rig, self._model, self._config, self._told = rig, model, patient, told
-        self._scope = Microscope(rig, model, patient)
+        self._rig, self._model, self._config, self._told = rig, model, config, told
+        self._scope = Microscope(rig, model, config, settle_s=max(config.stage.settle_s, PATIENCE_S))
         self._sign = config.stage.approach_sign
         self._frames = 0
         self._frame: Frame | None = None
@@ -157,7 +180,8 @@ class Calibrator:
         fourth = self._pass("back once more", 0.75, middle - slack, near, apart, back=True)
         looks = (first, second, third, fourth)
         passes = tuple(one.whole() for one in looks)
-        curve = fit_curve(passes, dof, slack=slack, reach=2 / dof)
+        said = np.array([self._reading(lik, scale) for one in looks for lik in one.says])
+        curve = fit_curve(passes, said, dof, slack=slack)
         if not math.isfinite(curve.noise) or curve.swing < max(LEAST_SWING, 5 * curve.noise):
             raise Refused("the sharpness hardly changes with focus: no clear peak to measure by")
         places = np.concatenate([curve.places(one) for one in passes])
@@ -244,8 +268,13 @@ class Calibrator:
         """What a look says, in dof, positive where the approach has gone past the focus."""
         looks = Looks(back=True)
         self._look(looks)
-        (says,) = looks.says
-        return 0.0 if says is None else float(np.exp(says) @ self._bins) * math.copysign(1.0, scale.scale)
+        return float(np.nan_to_num(self._reading(looks.says[0], scale)))
+
+    def _reading(self, says: Array | None, scale: Scale) -> float:
+        """Mean defocus in dof, rising with the screw; nan for nothing."""
+        return (
+            math.nan if says is None else float(np.exp(says) @ self._bins) * math.copysign(1.0, scale.scale)
+        )
 
     def _settling(self, curve: Curve, scale: Scale) -> tuple[Settling, tuple[Array, Array]]:
         """Watch frame after frame behind motions that end where the sharpness changes most."""
@@ -317,14 +346,14 @@ class Calibrator:
             raise Refused(f"the frame is {got.fault}")
         looks.screw.append(float(self._screw))
         looks.time_s.append((got.frame.exposure_start_s + got.frame.exposure_end_s) / 2)
-        looks.log_sharpness.append(math.log(got.seen.sharpness + 1e-12))
+        looks.log_sharpness.append(math.log(got.seen.sharpness + FLOOR))
         looks.says.append(got.seen.log_likelihood)
 
     def _log_sharpness(self, frame: Frame) -> float:
         self._frames += 1
         if fault := fault_of(frame.image):
             raise Refused(f"the frame is {fault}")
-        return math.log(sharpness(frame.image, self._rig.optics.model_scale) + 1e-12)
+        return math.log(sharpness(frame.image, self._rig.optics.model_scale) + FLOOR)
 
     def _turn(self, screw: float) -> None:
         """Straight to ``screw``, steps in the direction of approach."""

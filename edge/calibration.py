@@ -7,8 +7,8 @@ corrected.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,13 +19,28 @@ from edge.config import Config, override
 from edge.errors import InputError, one_line
 from edge.files import atomic_write_text
 from edge.optics import Optics
+from edge.service.owner import state_folder
 
-__all__ = ["Calibration", "calibrated", "everything", "folder", "read", "scale_of", "stage_identity", "write"]
+__all__ = [
+    "Calibration",
+    "calibrated",
+    "everything",
+    "folder",
+    "in_force",
+    "misfit",
+    "note_fit",
+    "read",
+    "scale_of",
+    "stage_identity",
+    "write",
+]
 
 #: An overshoot is longer than the slack measured by so many standard deviations, and by this share.
 SURE_SIGMAS, SURE_SHARE = 3.0, 0.05
 #: A wait is longer than the settling measured, by so many standard deviations.
 SETTLED_SIGMAS = 1.0
+#: Runs that are remembered for whether the calibration still fits, and how many it takes to say so.
+FITS_KEPT, FITS_NEEDED = 20, 5
 _LARGEST_BYTES = 1 << 16
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -87,10 +102,7 @@ _MOTOR_PINS = ("in1_pin", "in2_pin", "in3_pin", "in4_pin", "step_pin", "dir_pin"
 
 def folder() -> Path:
     """Where calibrations are kept: with what else must survive. Reads the environment, makes nothing."""
-    if state := os.environ.get("STATE_DIRECTORY", "").partition(":")[0]:
-        return Path(state, "calibration")
-    home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(home, "parfocal", "calibration")
+    return state_folder() / "calibration"
 
 
 def path_of(config: Config) -> Path:
@@ -104,6 +116,39 @@ def read(config: Config) -> Calibration | None:
     """The calibration of this objective on this stage, None where there is none. InputError: damaged."""
     path = path_of(config)
     return _read(path) if path.exists() else None
+
+
+def in_force(config: Config) -> tuple[Calibration | None, str | None]:
+    """The calibration to use, and what to tell the user where it cannot be read: then there is none."""
+    try:
+        return read(config), None
+    except InputError as error:
+        return None, f"{error}; it is not used: calibrate again"
+
+
+def note_fit(config: Config, gain: float) -> None:
+    """Remember what a run found: its most probable gain, 1 where the calibration fits. OSError."""
+    path = path_of(config).with_suffix(".fits")
+    kept = [*_fits(path), gain][-FITS_KEPT:]
+    atomic_write_text(path, json.dumps(kept) + "\n")
+
+
+def misfit(config: Config) -> str | None:
+    """What contradicts the calibration, in one line; None: most of the latest runs found what it says."""
+    fits = _fits(path_of(config).with_suffix(".fits"))
+    odd = [gain for gain in fits if gain != 1.0]
+    if len(fits) < FITS_NEEDED or 2 * len(odd) <= len(fits):
+        return None
+    times = " or ".join(f"{gain:g}" for gain in sorted(set(odd)))
+    return f"{len(odd)} of the last {len(fits)} runs saw the focus move by {times} times what was measured"
+
+
+def _fits(path: Path) -> list[float]:
+    try:
+        found = json.loads(path.read_text())
+        return [float(gain) for gain in found][-FITS_KEPT:]
+    except (OSError, ValueError, TypeError):  # a memory aid: begun anew
+        return []
 
 
 def everything() -> tuple[list[Calibration], list[str]]:
@@ -121,6 +166,7 @@ def write(calibration: Calibration, config: Config) -> Path:
     """Keep ``calibration`` in place of the one before, whole or not at all. BLOCKS for the disk; OSError."""
     path = path_of(config)
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".fits").unlink(missing_ok=True)
     atomic_write_text(path, calibration.model_dump_json(indent=1) + "\n")
     return path
 

@@ -37,6 +37,12 @@ Array = NDArray[np.float64]
 
 #: The spline's knots are so many depths of field apart.
 KNOTS_DOF = 0.6
+#: Stiffness of the spline where looks are few.
+STIFFNESS = 0.03
+#: What the network says within so many dof gives a first idea; searches begin there and so far beside it.
+READ_DOF, NEAR_DOF = 8.0, 0.4
+#: A search goes so far from where it began, in dof and dof/s.
+MOST_OFF_DOF, MOST_CREEP_DOF_S = 1.0, 0.05
 #: Scales are tried from that of the guess divided by this to that times this, in steps of 2 %.
 SCALE_SPAN, SCALE_STEP = 3.0, 0.02
 #: A stage that rings by less than this many depths of field has settled.
@@ -75,7 +81,7 @@ class Curve:
 
     def places(self, of: Pass) -> Array:
         """Where the nut was at each look, ``(N,)`` steps."""
-        return _places(of, self.slack, self.creep, self.origin_s)
+        return of.screw + self.slack * of.back + self.creep * (of.time_s - self.origin_s)
 
 
 @dataclass(frozen=True)
@@ -100,87 +106,125 @@ class Settling:
     sigma_s: float
 
 
-def fit_curve(passes: Sequence[Pass], step_dof: float, *, slack: float, reach: float) -> Curve:
-    """Slack and creep from ``passes`` in both directions. ``step_dof``: dof of a step, about (above 0);
-    ``slack``: steps, right within ``reach``. ValueError for passes in one direction only.
+def fit_curve(passes: Sequence[Pass], defocus: Array, step_dof: float, *, slack: float) -> Curve:
+    """Slack and creep from ``passes`` in both directions. ``defocus``: what the network says of all their
+    looks, ``(N,)`` dof, rising with the screw, nan for nothing; ``step_dof``: dof of a step, about (above 0);
+    ``slack``: steps, about. ValueError for passes in one direction only.
     """
     if len({one.back for one in passes}) != 2:
         raise ValueError("passes in both directions are needed")
-    origin = float(np.mean([t for one in passes for t in one.time_s]))
-    tries = [
-        _aligned(passes, step_dof, start, origin) for start in np.linspace(slack - reach, slack + reach, 7)
-    ]
-    return min(tries, key=lambda curve: curve.noise)
+    slack, creep = _read_off(passes, defocus, step_dof, slack)
+    reach = NEAR_DOF / step_dof
+    tries = [_Alignment(passes, step_dof, start, creep) for start in (slack - reach, slack, slack + reach)]
+    return min((one.fitted() for one in tries), key=lambda curve: curve.noise)
 
 
-def _places(of: Pass, slack: float, creep: float, origin_s: float) -> Array:
-    return of.screw + (slack if of.back else 0.0) + creep * (of.time_s - origin_s)
-
-
-def _common(passes: Sequence[Pass], slack: float) -> tuple[float, float]:
-    """The places that passes in both directions have seen."""
-    ends = [
-        (float(one.screw.min()) + slack * one.back, float(one.screw.max()) + slack * one.back)
-        for one in passes
-    ]
-    return max(low for low, _ in ends), min(high for _, high in ends)
-
-
-def _aligned(passes: Sequence[Pass], step_dof: float, slack: float, origin_s: float) -> Curve:
-    """The fit that begins at ``slack``."""
-    low, high = _common(passes, slack)
-    margin = 1.0 / step_dof
-    if high - low < 3 * margin:
-        return Curve(
-            slack, math.inf, 0.0, math.inf, math.inf, 0.0, _spline(np.zeros(5), 0, 1), 0, 1, origin_s
+def _read_off(passes: Sequence[Pass], defocus: Array, step_dof: float, slack: float) -> tuple[float, float]:
+    """Slack and creep by the network alone: a plane through what it says over screw, direction and time."""
+    screw, time_s, back = (
+        np.concatenate(parts)
+        for parts in zip(
+            *((p.screw, p.time_s, np.full(len(p.screw), p.back, float)) for p in passes), strict=True
         )
-    count = max(5, round((high - low + 2 * margin) * step_dof / KNOTS_DOF))
-
-    def looked(x: Array) -> tuple[Array, Array]:
-        places = np.concatenate([_places(one, x[0], x[1], origin_s) for one in passes])
-        values = np.concatenate([one.log_sharpness for one in passes])
-        inside = (places >= low - margin) & (places <= high + margin)
-        # What lies outside must not leave the sum: it would be cheap to push looks out.
-        return np.clip(places, low - margin, high + margin), np.where(inside, values, np.nan)
-
-    def shape(x: Array) -> tuple[BSpline, Array]:
-        places, values = looked(x)
-        kept = np.isfinite(values)
-        kept[:1] |= not kept.any()
-        design = BSpline.design_matrix(places[kept], _knots(count, low - margin, high + margin), 3).toarray()
-        smooth = 0.03 * np.diff(np.eye(design.shape[1]), n=2, axis=0)
-        matrix = np.concatenate([design, smooth])
-        wanted = np.concatenate([values[kept], np.zeros(len(smooth))])
-        coefficients = np.linalg.lstsq(matrix, wanted, rcond=None)[0]
-        residual = np.zeros(len(values))
-        residual[kept] = design @ coefficients - values[kept]
-        return _spline(coefficients, low - margin, high + margin), residual
-
-    # A hundredth of a dof, and the same per second, are the small units here.
-    unit = 0.01 / step_dof
-    found = least_squares(
-        lambda y: shape(np.array([slack + y[0] * unit, y[1] * unit]))[1],
-        np.zeros(2),
-        loss="soft_l1",
-        f_scale=0.03,
-        diff_step=0.5,
-        x_scale=np.array([100.0, 3.0]),
     )
-    best = np.array([slack + found.x[0] * unit, found.x[1] * unit])
-    spline, residual = shape(best)
-    noise = float(np.sqrt(np.mean(residual**2)))
-    spread = np.linalg.pinv(found.jac.T @ found.jac) * max(noise, 1e-4) ** 2
-    sigmas = np.sqrt(np.maximum(np.diag(spread), 0.0)) * unit
-    shown = spline(np.linspace(low, high, 200))
-    return Curve(
-        float(best[0]), float(sigmas[0]), float(best[1]), float(sigmas[1]),
-        noise, float(np.ptp(shown)), spline, low, high, origin_s,
-    )  # fmt: skip
+    told = np.abs(np.nan_to_num(defocus, nan=np.inf)) < READ_DOF
+    if told.sum() < 8 or len(set(back[told].tolist())) < 2:
+        return slack, 0.0
+    at = screw[told] + slack * back[told]
+    middle, origin_s = float(np.median(at)), float(time_s.mean())
+    columns = np.stack(
+        [(at - middle) * step_dof, back[told], (time_s[told] - origin_s) / 10, np.ones(int(told.sum()))],
+        axis=1,
+    )
+    found = least_squares(
+        lambda x: columns @ x - defocus[told], [1.0, 0.0, 0.0, 0.0], loss="soft_l1", f_scale=0.3
+    ).x
+    if not 0.3 < found[0] < 3:
+        return slack, 0.0
+    dof = found[0] * step_dof
+    return slack + float(found[1]) / dof, float(found[2]) / 10 / dof
+
+
+class _Alignment:
+    """The search for the slack and creep that put all looks onto one curve, from about ``slack``, ``creep``.
+
+    The curve is fitted over the places that both directions have seen, and a little beyond.
+    """
+
+    def __init__(self, passes: Sequence[Pass], step_dof: float, slack: float, creep: float) -> None:
+        self._screw = np.concatenate([one.screw for one in passes])
+        self._time_s = np.concatenate([one.time_s for one in passes])
+        self._values = np.concatenate([one.log_sharpness for one in passes])
+        self._back = np.concatenate([np.full(len(one.screw), float(one.back)) for one in passes])
+        self._origin_s = float(self._time_s.mean())
+        self._slack, self._creep, self._step_dof = slack, creep, step_dof
+        at = self._places(slack, creep)
+        ends = [(at[self._back == back].min(), at[self._back == back].max()) for back in (0.0, 1.0)]
+        self._low, self._high = float(max(low for low, _ in ends)), float(min(high for _, high in ends))
+        margin = 1.0 / step_dof
+        self._from, self._to = self._low - margin, self._high + margin
+
+    def fitted(self) -> Curve:
+        """The best from here; endless noise where the two directions have seen too little in common."""
+        if (self._high - self._low) * self._step_dof < 3:
+            return self._curve(self._slack, math.inf, 0.0, math.inf, _spline(np.zeros(5), 0, 1), math.inf)
+        # A hundredth of a dof, and the same per second, are the small units here.
+        unit = 0.01 / self._step_dof
+        found = least_squares(
+            lambda y: self._shape(self._slack + y[0] * unit, self._creep + y[1] * unit)[1],
+            np.zeros(2),
+            bounds=(
+                [-MOST_OFF_DOF / 0.01, -MOST_CREEP_DOF_S / 0.01],
+                [MOST_OFF_DOF / 0.01, MOST_CREEP_DOF_S / 0.01],
+            ),
+            loss="soft_l1",
+            f_scale=0.03,
+            diff_step=0.02,
+            x_scale=np.array([100.0, 3.0]),
+        )
+        slack, creep = self._slack + found.x[0] * unit, self._creep + found.x[1] * unit
+        spline, residual = self._shape(slack, creep)
+        noise = float(np.sqrt(np.mean(residual**2)))
+        spread = np.linalg.pinv(found.jac.T @ found.jac) * max(noise, 1e-4) ** 2
+        slack_sigma, creep_sigma = np.sqrt(np.maximum(np.diag(spread), 0.0)) * unit
+        return self._curve(slack, slack_sigma, creep, creep_sigma, spline, noise)
+
+    def _places(self, slack: float, creep: float) -> Array:
+        return self._screw + slack * self._back + creep * (self._time_s - self._origin_s)
+
+    def _shape(self, slack: float, creep: float) -> tuple[BSpline, Array]:
+        """The curve through the looks at their places, and what they deviate from it; 0 for those outside."""
+        places = self._places(slack, creep)
+        inside = (places >= self._from) & (places <= self._to)
+        count = max(6, round((self._to - self._from) * self._step_dof / KNOTS_DOF))
+        knots = _knots(count, self._from, self._to)
+        design = BSpline.design_matrix(places[inside], knots, 3).toarray()
+        stiff = STIFFNESS * np.diff(np.eye(count), n=2, axis=0)
+        wanted = np.concatenate([self._values[inside], np.zeros(len(stiff))])
+        coefficients = np.linalg.lstsq(np.concatenate([design, stiff]), wanted, rcond=None)[0]
+        residual = np.zeros(len(places))
+        residual[inside] = design @ coefficients - self._values[inside]
+        return BSpline(knots, coefficients, 3), residual
+
+    def _curve(
+        self,
+        slack: float,
+        slack_sigma: float,
+        creep: float,
+        creep_sigma: float,
+        spline: BSpline,
+        noise: float,
+    ) -> Curve:
+        swing = float(np.ptp(spline(np.linspace(self._low, self._high, 200)))) if noise < math.inf else 0.0
+        return Curve(
+            float(slack), float(slack_sigma), float(creep), float(creep_sigma), noise, swing, spline,
+            self._low, self._high, self._origin_s,
+        )  # fmt: skip
 
 
 def _knots(count: int, low: float, high: float) -> Array:
-    inner = np.linspace(low, high, count - 2)
-    return np.concatenate([[low] * 3, inner, [high] * 3])
+    """Of ``count`` cubic splines, 4 or more."""
+    return np.concatenate([[low] * 3, np.linspace(low, high, count - 2), [high] * 3])
 
 
 def _spline(coefficients: Array, low: float, high: float) -> BSpline:

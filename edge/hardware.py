@@ -12,11 +12,12 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+from edge.calibration import Calibration
 from edge.camera import Camera
 from edge.config import Config, as_toml
 from edge.errors import ConfigError, InputError
 from edge.hardware_settings import GPIO_DRIVERS
-from edge.rig import Rig, simulated_camera, stage_of
+from edge.rig import Rig, as_measured, measured, simulated_camera, stage_of
 from firmware_iface.axis import Axis
 from firmware_iface.clock import Clock, RealClock
 from firmware_iface.errors import MotorError
@@ -52,15 +53,17 @@ def is_configured(config: Config) -> bool:
     return config.stage.driver != "none" and config.camera.driver != "none"
 
 
-def hardware_rig(config: Config) -> Rig:
-    """The microscope that ``config`` describes, in real time. BLOCKS while a board starts; moves nothing.
+def hardware_rig(config: Config, calibration: Calibration | None = None) -> Rig:
+    """The microscope that ``config`` describes, in real time, as it was measured. BLOCKS while a board
+    starts; moves nothing.
 
     Raises ConfigError for a driver that is missing or lacks a key, MotorError and CameraError where one does
     not open; what was open by then is closed again.
     """
     clock = RealClock()
     with contextlib.ExitStack() as opened:
-        stage = opened.enter_context(contextlib.closing(open_stage(config, clock)))
+        own = measured(config, calibration)
+        stage = opened.enter_context(contextlib.closing(open_stage(own, clock)))
         if config.camera.driver == "simulated":
             start_um = config.simulator.start_defocus_um
 
@@ -74,7 +77,7 @@ def hardware_rig(config: Config) -> Rig:
             camera = open_camera(config, clock)
             rig = Rig("hardware", clock, stage, camera, config.optics.optics(), None)
         opened.pop_all()
-    return rig
+    return as_measured(rig, config, calibration)
 
 
 def open_stage(config: Config, clock: Clock) -> Stage:

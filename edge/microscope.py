@@ -115,12 +115,20 @@ class Microscope:
     """A rig with a model. `focus` moves the stage, and `step` may; nothing else here does.
 
     ``watch(entry, frame)`` is called with each frame of a run, and once more when what is believed after it
-    is known. It must not move anything. ``gain``: the most probable of the rig's gains, by the last run.
+    is known. It must not move anything. ``settle_s``: how long after a motion no frame may begin, in s; None:
+    as long as the stage waits. ``gain``: the most probable of the rig's gains, by the last run.
     """
 
     def __init__(
-        self, rig: Rig, model: Model, config: Config, *, watch: Callable[[Entry, Frame], None] | None = None
+        self,
+        rig: Rig,
+        model: Model,
+        config: Config,
+        *,
+        settle_s: float | None = None,
+        watch: Callable[[Entry, Frame], None] | None = None,
     ) -> None:
+        self._settle_s = rig.stage.settle_s if settle_s is None else settle_s
         self.rig, self.model, self.config = rig, model, config
         self._watch = watch
         self._frame: Frame | None = None
@@ -248,7 +256,7 @@ class Microscope:
         """A frame exposed after the stage has settled, its sharpness and, if asked for, its defocus."""
         rig = self.rig
         # A move that was stopped has not settled by itself.
-        settled_s = rig.stage.last_motion_ended_s + self.config.stage.settle_s
+        settled_s = rig.stage.last_motion_ended_s + self._settle_s
         in_flight_s = FRAMES_IN_FLIGHT * rig.camera.frame_period_s
         frame: Frame = rig.camera.capture(max(rig.clock.now_s() - in_flight_s, settled_s))
         # A guessed sampling could throw the finest detail away, and the finest is what peaks nearest focus.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 
 from edge.belief import KNOWN, LEARNED, UNKNOWN, Gains
+from edge.calibration import Calibration, calibrated, scale_of
 from edge.camera.base import Camera
 from edge.camera.replay import ReplayCamera
 from edge.camera.simulated import SimulatedCamera
@@ -30,6 +31,7 @@ from firmware_iface.stage import Stage
 
 #: Width and height of simulated frames: three by three tiles.
 FRAME_PX = 384
+UNCALIBRATED = "not calibrated (parfocal calibrate): scale and direction are learned as it goes"
 #: A replayed stack's stage has no smaller steps than this.
 FINEST_STEP_UM = 0.001
 
@@ -88,12 +90,14 @@ def simulated_rig(
     clock: Clock | None = None,
     axis: SimulatedAxis | None = None,
     drift_um: Callable[[float], float] | None = None,
+    calibration: Calibration | None = None,
 ) -> Rig:
     """A microscope whose stage stands at 0 µm, ``start_defocus_um`` past its focus; in virtual time, or on
     ``clock``.
 
     ``specimen``, ``imaging``, ``sensor``, ``axis`` (on the same clock): from ``config`` where not given.
-    ``drift_um(t_s)``: what drift has added to the defocus by then, instead of the config's steady one. Moves
+    ``drift_um(t_s)``: what drift has added to the defocus by then, instead of the config's steady one.
+    ``calibration``: used where the pitch or the direction is not what the configuration says. Moves
     nothing. Raises InputError for an unknown specimen, or a focus that would lie outside the soft limits.
     """
     sim = config.simulator
@@ -102,7 +106,7 @@ def simulated_rig(
     motor = simulated_axis(config, clock) if axis is None else axis
     um_per_step = config.stage.um_per_step * sim.pitch_factor * (-1 if sim.inverted else 1)
     known = um_per_step == config.stage.um_per_step
-    stage = stage_of(config if known else uncalibrated(config), motor, clock)
+    stage = stage_of(config if known else measured(config, calibration), motor, clock)
     low, high = sorted(um * um_per_step / config.stage.um_per_step for um in stage.reachable_um)
     if not low <= -start_defocus_um <= high:
         raise InputError(
@@ -116,8 +120,8 @@ def simulated_rig(
     camera, optics = simulated_camera(
         config, clock, defocus_um, specimen=specimen, imaging=imaging, sensor=sensor, progress=progress
     )
-    gains = KNOWN if known else LEARNED
-    return Rig("simulated", clock, stage, camera, optics, lambda: defocus_um(clock.now_s()), gains=gains)
+    made = Rig("simulated", clock, stage, camera, optics, lambda: defocus_um(clock.now_s()))
+    return made if known else as_measured(made, config, calibration)
 
 
 def simulated_axis(config: Config, clock: Clock, *, slack_steps: float | None = None) -> SimulatedAxis:
@@ -247,17 +251,26 @@ def _stack_optics(config: Config, stack: ZStack) -> tuple[Optics, tuple[str, ...
     return optics, tuple(said)
 
 
-def uncalibrated(config: Config) -> Config:
-    """``config`` for a microscope that nobody has calibrated: its slack may be twice what was thought.
+def measured(config: Config, calibration: Calibration | None) -> Config:
+    """``config`` with what was measured; where nothing was, slack may be twice what was thought.
 
     Too long an overshoot costs time; too short a one costs the focus.
     """
+    if calibration is not None:
+        return calibrated(config, calibration)
     section = config.stage
     low, high = section.limits_steps
     doubled = min(2 * section.backlash_steps, (high - low) // 4)
     if section.compensation != "one-sided" or doubled <= section.backlash_steps:
         return config
     return override(config, "uncalibrated", stage={"backlash_steps": doubled})
+
+
+def as_measured(rig: Rig, config: Config, calibration: Calibration | None) -> Rig:
+    """``rig`` with scale and direction as they were measured, or else to be learned."""
+    if calibration is None:
+        return replace(rig, gains=LEARNED, assumptions=(*rig.assumptions, UNCALIBRATED))
+    return replace(rig, scale=scale_of(config, calibration))
 
 
 def stage_of(config: Config, axis: Axis, clock: Clock, journal: Journal | None = None) -> Stage:

@@ -172,6 +172,11 @@ class Stage:
         return self._last_motion_ended_s
 
     @property
+    def settle_s(self) -> float:
+        """Seconds that are slept after each move."""
+        return self._settle_s
+
+    @property
     def screw_steps(self) -> int:
         """Where the screw is counted to be, in steps."""
         return self._where.screw_steps

@@ -5,20 +5,20 @@ are drawn, as they are with what people build.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edge.bench.bed import DRAWN
+from edge.calibration import Calibration
 from edge.config import Config, override
 from edge.rig import FRAME_PX, Rig, simulated_rig
 from edge.simulator.recording import microscope
-from edge.simulator.sensor import Sensor
 from edge.simulator.specimens import make
 from firmware_iface.clock import VirtualClock
 from firmware_iface.simulated import SimulatedAxis
 
-__all__ = ["HOPELESS", "OBJECTIVES", "SETTLED_DOF", "Truth", "drawn", "opened"]
+__all__ = ["HOPELESS", "OBJECTIVES", "SETTLED_DOF", "Truth", "configuration", "drawn", "opened"]
 
 OBJECTIVES = ("10x0.25", "20x0.40", "40x0.65", "100x1.25oil")
 #: A stage has settled when it rings by less than this, in depths of field.
@@ -75,12 +75,12 @@ def drawn(number: int, seed: int, *, hopeless: bool = False) -> Truth:
     )
 
 
-def opened(truth: Truth, config: Config, *, run: int = 0) -> Rig:
-    """The rig of ``truth`` as ``config`` sees it, its motor off; ``run`` gives other noise. Close it."""
-    own = override(config, "trial", optics={"objective": truth.objective})
+def configuration(truth: Truth, *, run: int = 0) -> Config:
+    """What its owner has written down: the objective, and limits wide enough."""
+    own = override(Config(), "trial", optics={"objective": truth.objective})
     dof_um = own.optics.optics().dof_um
     limit_um = max(150.0, 2 * REACH_DOF * dof_um)
-    own = override(
+    return override(
         own,
         "trial",
         stage={"limit_low_um": -limit_um, "limit_high_um": limit_um},
@@ -92,13 +92,25 @@ def opened(truth: Truth, config: Config, *, run: int = 0) -> Rig:
             "backlash_steps": truth.backlash_steps,
         },
     )
+
+
+def opened(
+    truth: Truth,
+    own: Config,
+    *,
+    run: int = 0,
+    start_dof: float | None = None,
+    calibration: Calibration | None = None,
+) -> Rig:
+    """The rig of ``truth`` by `configuration` ``own``, its motor off; ``run`` gives other noise. Close it."""
+    dof_um = own.optics.optics().dof_um
     rng = np.random.default_rng((truth.seed, truth.number, 9))
     name = "empty" if truth.hopeless == "empty" else truth.specimen
     specimen_seed = _HELD_OUT * int(rng.integers(1 << 40)) + _HELD_OUT - 1
     specimen = make(name, (FRAME_PX, FRAME_PX), specimen_seed)
     imaging, sensor = microscope(own.optics.optics().objective, rng)
     if truth.hopeless == "saturated":
-        sensor = Sensor(background=1.0, full_well_e=2e4, gamma=0.05)
+        sensor = replace(sensor, white_balance=(60.0, 60.0, 60.0), vignetting=0.0)
     clock = VirtualClock()
     step_dof = own.stage.um_per_step * truth.pitch_factor / dof_um
     axis = SimulatedAxis(
@@ -115,11 +127,12 @@ def opened(truth: Truth, config: Config, *, run: int = 0) -> Rig:
     )
     return simulated_rig(
         own,
-        start_defocus_um=truth.start_dof * dof_um,
+        start_defocus_um=(truth.start_dof if start_dof is None else start_dof) * dof_um,
         specimen=specimen,
         imaging=imaging,
         sensor=sensor,
         clock=clock,
         axis=axis,
         drift_um=lambda t_s: truth.drift_dof_s * dof_um * t_s,
+        calibration=calibration,
     )
