@@ -195,7 +195,8 @@ class Autofocus:
         low, high = max(s.low, self._position - half), min(s.high, self._position + half)
         self._bracketed = self._position
         self._reason = "the belief is sure and the neighbourhood is less sharp"
-        self._sweep = Sweep(low, high, BRACKET_STEP * s.tolerance, min(max(self._position, low), high))
+        start = min(max(self._position, low), high)
+        self._sweep = Sweep(low, high, BRACKET_STEP * s.tolerance, start, falling=s.onward == -1)
         return self._step(self._sweep)
 
     def _fall_back(self, reason: str) -> Request:
@@ -206,7 +207,8 @@ class Autofocus:
         self._bracketed, self._method = None, "sweep"
         self._reason = "the sharpest place of a sweep"
         where, window = self._first_window()
-        self._sweep = Sweep(low, high, s.sweep_step, min(max(where, low), high), window=window)
+        start = min(max(where, low), high)
+        self._sweep = Sweep(low, high, s.sweep_step, start, window=window, falling=s.onward == -1)
         return self._step(self._sweep)
 
     def _first_window(self) -> tuple[float, float]:

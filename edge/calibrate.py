@@ -206,7 +206,7 @@ class Calibrator:
         if result.result != "focused":
             what = "nothing to measure by" if result.result == "no_specimen" else "the focus was not found"
             raise Refused(f"{what}: {result.reason}")
-        gain = abs(self._scope.gain)
+        gain = abs(self._scope.gain or 1.0)
         return gain * self._rig.optics.dof_from_um(self._rig.stage.um_per_step) * abs(self._rig.scale)
 
     def _through(self, guess: float) -> tuple[Looks, Scale]:
@@ -282,8 +282,10 @@ class Calibrator:
         dof = abs(scale.scale)
         flank, place_of = self._flank(curve, scale)
         since, deviation = [], []
-        for _ in range(MOTIONS):
+        for k in range(MOTIONS):
             self._turn(flank - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof)
+            # Frames at other phases of the motion each time.
+            self._rig.clock.sleep_s(k / MOTIONS * self._rig.camera.frame_period_s)
             self._turn(flank)
             ended_s = self._rig.stage.last_motion_ended_s
             times: list[float] = []

@@ -6,6 +6,7 @@ corrected.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -27,8 +28,9 @@ __all__ = [
     "everything",
     "folder",
     "in_force",
+    "in_words",
     "misfit",
-    "note_fit",
+    "note_run",
     "read",
     "scale_of",
     "stage_identity",
@@ -126,11 +128,12 @@ def in_force(config: Config) -> tuple[Calibration | None, str | None]:
         return None, f"{error}; it is not used: calibrate again"
 
 
-def note_fit(config: Config, gain: float) -> None:
-    """Remember what a run found: its most probable gain, 1 where the calibration fits. OSError."""
+def note_run(config: Config, gain: float) -> None:
+    """Remember what a run found: its most probable gain, 1 where the calibration fits. Full disk: nothing."""
     path = path_of(config).with_suffix(".fits")
     kept = [*_fits(path), gain][-FITS_KEPT:]
-    atomic_write_text(path, json.dumps(kept) + "\n")
+    with contextlib.suppress(OSError, InputError):
+        atomic_write_text(path, json.dumps(kept) + "\n")
 
 
 def misfit(config: Config) -> str | None:
@@ -149,6 +152,17 @@ def _fits(path: Path) -> list[float]:
         return [float(gain) for gain in found][-FITS_KEPT:]
     except (OSError, ValueError, TypeError):  # a memory aid: begun anew
         return []
+
+
+def in_words(found: Calibration, config: Config) -> str:
+    """One line: what was measured, and when."""
+    way = "raises" if found.dof_per_step > 0 else "lowers"
+    pitch_um = found.um_per_step(config.optics.optics())
+    return (
+        f"{found.objective} on {found.stage}, {found.date[:10]}: a step up {way} defocus,"
+        f" {1 / abs(found.dof_per_step):.1f} steps a depth of field ({pitch_um:.3g} µm a step),"
+        f" slack {found.backlash_steps:.0f} steps, settled after {found.settle_s:.2f} s"
+    )
 
 
 def everything() -> tuple[list[Calibration], list[str]]:

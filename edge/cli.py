@@ -33,6 +33,10 @@ __all__ = ["COMMANDS", "finite", "go_on", "main", "module_of", "version"]
 #: Name: (module, one line of help).
 COMMANDS = {
     "focus": ("edge.commands", "bring the specimen into focus"),
+    "calibrate": (
+        "edge.calibrate_command",
+        "measure direction, scale, slack and settling of this microscope",
+    ),
     "move": ("edge.hands_on", "move the stage by a distance"),
     "home": ("edge.hands_on", "move the stage to its limit switch and count from there"),
     "snap": ("edge.hands_on", "take one frame"),

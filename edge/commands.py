@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge import console, hardware, model, rig
+from edge import calibration, console, hardware, model, rig
 from edge.cli import finite, go_on, version
 from edge.config import Config, load_config, override
 from edge.config_reference import default_toml, reference_markdown
@@ -103,6 +103,8 @@ def _focus(args: argparse.Namespace) -> int:
         shown.__enter__()
         scope = Microscope(shown, network, config)
         result = scope.focus()
+    if shown.calibration is not None and scope.gain is not None:
+        calibration.note_run(config, scope.gain)
     if args.json:
         _print_json({**plain(result.as_dict()), "rig": shown.name, "model": network.name})
     else:
@@ -146,7 +148,8 @@ def _simulated(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]
                 bars.append(until_done.enter_context(Bar("simulating the field", 1)))
             bars[0].set_share(share)
 
-        made = rig.simulated_rig(config, start_defocus_um=start_um, progress=report)
+        found, note = calibration.in_force(config)
+        made = rig.simulated_rig(config, start_defocus_um=start_um, progress=report, calibration=found)
     low, high = made.stage.limits_um
     if not low <= made.stage.position_um <= high:
         raise InputError(
@@ -154,7 +157,7 @@ def _simulated(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]
         )
     sim = config.simulator
     about = f"{sim.specimen}, {start_um:g} µm past focus, seed {sim.seed}"
-    return made, [f"simulated rig: {about}; no hardware is used"]
+    return made, [f"simulated rig: {about}; no hardware is used", *([note] if note else [])]
 
 
 def _replay(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]:
@@ -181,9 +184,10 @@ def _replay(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]:
 
 def _hardware(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]:
     """The rig that the configuration describes."""
-    made = hardware.hardware_rig(config)
+    found, note = calibration.in_force(config)
+    made = hardware.hardware_rig(config, found)
     notes = [f"hardware: {config.stage.driver} and {config.camera.driver}, {made.optics.objective}"]
-    return made, notes + ([made.stage.uncertain] if made.stage.uncertain else [])
+    return made, notes + [text for text in (note, made.stage.uncertain) if text]
 
 
 def _title(args: argparse.Namespace, config: Config, kind: str) -> str:

@@ -116,7 +116,8 @@ class Microscope:
 
     ``watch(entry, frame)`` is called with each frame of a run, and once more when what is believed after it
     is known. It must not move anything. ``settle_s``: how long after a motion no frame may begin, in s; None:
-    as long as the stage waits. ``gain``: the most probable of the rig's gains, by the last run.
+    as long as the stage waits. ``gain``: the most probable of the rig's gains, by a last
+    run that looked more than once and needed no sweep.
     """
 
     def __init__(
@@ -135,7 +136,7 @@ class Microscope:
         self.trace = Trace()
         self._fault: str | None = None
         self._learned: Gains | None = None
-        self.gain = 1.0
+        self.gain: float | None = None
 
     def settings(self) -> Settings:
         """What a run from here may do, in depths of field."""
@@ -209,7 +210,7 @@ class Microscope:
         request: Request = loop.send(Begin(self.position_dof()))
         while not isinstance(request, Done):
             request = self.step(loop, request, cancel=cancel)
-        self.gain = loop.belief.gain()
+        self.gain = loop.belief.gain() if loop.looks > 1 and request.method == "network" else None
         if request.result == "focused" and self.rig.gains is LEARNED:
             self._learned = _remembered(loop.belief)
         return request

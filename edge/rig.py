@@ -41,7 +41,7 @@ class Rig:
     """``true_defocus_um()``: where truth is known, else None. ``assumed``: pitch or optics are guesses.
     ``assumptions``: sentences for the user. ``scale``: what defocus, as the network counts it, grows by for
     one depth of field of stage travel, as the stage counts it; negative where they have opposite directions.
-    ``gains``: what may be wrong with that.
+    ``gains``: what may be wrong with that. ``calibration``: where it was measured.
 
     ``with rig:`` enables the motor; at the end, whatever happened, the motor is released and the camera
     closed.
@@ -57,6 +57,7 @@ class Rig:
     assumptions: tuple[str, ...] = ()
     scale: float = 1.0
     gains: Gains = KNOWN
+    calibration: Calibration | None = None
 
     def dof_from_um(self, um: float) -> float:
         """Stage travel or position in µm to depths of field, in the direction of defocus."""
@@ -270,7 +271,7 @@ def as_measured(rig: Rig, config: Config, calibration: Calibration | None) -> Ri
     """``rig`` with scale and direction as they were measured, or else to be learned."""
     if calibration is None:
         return replace(rig, gains=LEARNED, assumptions=(*rig.assumptions, UNCALIBRATED))
-    return replace(rig, scale=scale_of(config, calibration))
+    return replace(rig, scale=scale_of(config, calibration), calibration=calibration)
 
 
 def stage_of(config: Config, axis: Axis, clock: Clock, journal: Journal | None = None) -> Stage:

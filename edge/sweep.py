@@ -1,13 +1,14 @@
 """Classical focus search: a coarse pass, a fine pass about the best, the vertex of a parabola. No I/O.
 
 The caller moves to ``next_position()``, measures, calls ``record``, until ``next_position()`` is None. Both
-passes rise, so that a stage that approaches from below needs no overshoot. Where a first window about
-``start`` holds a clear peak away from its ends, the rest of the range is not visited.
+passes rise, or fall where that is how the stage approaches, so that it needs no overshoot. Where a first
+window about ``start`` holds a clear peak away from its ends, the rest of the range is not visited.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +36,8 @@ class Peak:
 
 
 class Sweep:
-    """Search ``low`` to ``high`` (same unit as ``step``) about ``start``, first within ``window`` of it.
+    """Search ``low`` to ``high`` (same unit as ``step``) about ``start``, first within ``window`` of it,
+    upwards or ``falling``.
 
     ``fine`` False leaves the second pass out. Raises ValueError unless ``low <= start <= high`` and ``step``
     is above 0.
@@ -50,6 +52,7 @@ class Sweep:
         *,
         window: float = math.inf,
         fine: bool = True,
+        falling: bool = False,
     ) -> None:
         if not (
             math.isfinite(low)
@@ -62,15 +65,15 @@ class Sweep:
                 f"sweep from {low} to {high} by {step}, start {start}: low <= start <= high, step above 0"
             )
         self._low, self._high, self._step = low, high, step
-        self._fine = fine
+        self._fine, self._falling = fine, falling
         grid = (
             np.linspace(low, high, max(2, math.ceil((high - low) / step - 1e-9) + 1))
             if high > low
             else np.array([low])
         )
         near = np.abs(grid - start) <= window
-        self._queue = [float(z) for z in grid[near]]
-        self._later = [float(z) for z in grid[~near]]
+        self._queue = self._in_order(grid[near])
+        self._later = self._in_order(grid[~near])
         self._fine_left = fine
         self.seen: dict[float, float] = {}
 
@@ -131,9 +134,12 @@ class Sweep:
         wanted = [best + float(d) for d in offsets]
         # What was seen stood at whole steps of the stage, not quite where it was asked for.
         apart = 0.25 * self._step / FINE_STEPS
-        return [
+        return self._in_order(
             z for z in wanted if self._low <= z <= self._high and all(abs(z - s) > apart for s in self.seen)
-        ]
+        )
+
+    def _in_order(self, places: Iterable[float]) -> list[float]:
+        return sorted((float(z) for z in places), reverse=self._falling)
 
 
 def doubt(values: Array) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from edge.doctor.devices import in_use
 from edge.doctor.finding import Finding, advice, error, joined, ok, warning
 from edge.doctor.machine import Machine, existing
-from edge.errors import ConfigError
+from edge.errors import ConfigError, InputError
 from firmware_iface.errors import MotorError
 
 if TYPE_CHECKING:
@@ -208,6 +208,28 @@ def _position(journal: Journal, config: Config) -> Finding:
         f"{journal.path}: {place}, uncertain: {'; '.join(doubts)}",
         f"`parfocal focus` or `parfocal home`: until then a move ends within {reach_um:g} µm",
     )
+
+
+def calibration(machine: Machine, config: Config) -> Finding:
+    """What was measured of this microscope, and whether it still fits what focus runs see."""
+    from edge import calibration as kept
+
+    every, damaged = kept.everything()
+    others = [f"{one.objective} on {one.stage}" for one in every]
+    try:
+        found = kept.read(config)
+    except InputError as problem:
+        return warning(str(problem), "parfocal calibrate: until then nothing is known of this microscope")
+    if found is None:
+        shown = f"; calibrated: {', '.join(others)}" if others else ""
+        objective, stage = config.optics.objective, kept.stage_identity(config)
+        return warning(f"none for {objective} on {stage}{shown}", "parfocal calibrate, on any specimen")
+    text = kept.in_words(found, config)
+    if (why := kept.misfit(config)) is not None:
+        return warning(f"{text}; {why}", "parfocal calibrate: something has changed since")
+    if damaged:
+        return warning(f"{text}; {damaged[0]}", "calibrate that objective again, or remove the file")
+    return ok(text)
 
 
 def _taken(config: Config, held: contextlib.ExitStack) -> Finding | None:

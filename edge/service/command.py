@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from edge import hardware, model
+from edge import calibration, hardware, model
+from edge.calibration import Calibration
 from edge.cli import version
 from edge.config import Config, load_config
 from edge.errors import InputError, one_line
@@ -143,12 +144,24 @@ def _announce(text: str) -> None:
 def _opener(kind: str, config: Config, clock: Clock, beat: Callable[[], None]) -> Callable[[], Rig]:
     if kind == "hardware":
         hardware.check_keys(config)
-        return lambda: hardware.hardware_rig(config)
+        return lambda: hardware.hardware_rig(config, _calibration(config))
     log.warning("simulated rig: no hardware is used")
     start_um = config.simulator.start_defocus_um
     return lambda: simulated_rig(
-        config, start_defocus_um=start_um, clock=clock, progress=lambda share: beat()
+        config,
+        start_defocus_um=start_um,
+        clock=clock,
+        progress=lambda share: beat(),
+        calibration=_calibration(config),
     )
+
+
+def _calibration(config: Config) -> Calibration | None:
+    """The one in force; one that cannot be read is logged."""
+    found, note = calibration.in_force(config)
+    if note is not None:
+        log.warning(note)
+    return found
 
 
 def _panel(config: Config, clock: Clock, service: Service) -> Panel:

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import numpy as np
 
 from edge import trace
+from edge.calibration import note_run
 from edge.camera.base import Frame
 from edge.config import Config
 from edge.errors import CameraError, InputError, ParfocalError, one_line
@@ -293,6 +294,8 @@ class Service:
         self._set(_AFTER[result.result], result.reason)
         if result.result == "focused":
             self._holding.found(scope)
+            if scope.rig.calibration is not None and scope.gain is not None:
+                note_run(self._config, scope.gain)
         self._did_well()
 
     def _ended(self, at: str, by: str, result: dict[str, Any], whole: dict[str, Any] | None) -> None:

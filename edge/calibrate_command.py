@@ -1,0 +1,120 @@
+"""`parfocal calibrate`: measure the microscope that the configuration names, say what was found, keep it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+from datetime import UTC, datetime
+
+from edge import calibration, console, hardware, model
+from edge.calibrate import Calibrator, Found, Refused, for_measuring
+from edge.calibration import Calibration
+from edge.cli import FAILED, finite, go_on
+from edge.config import Config, load_config, override
+from edge.files import atomic_write_bytes
+from edge.outputs import checked
+from edge.progress import Bar
+from edge.rig import Rig, simulated_rig
+
+__all__ = ["add_arguments", "lines", "run"]
+
+
+def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
+    """Give ``parser`` the options of the command."""
+    add = parser.add_argument
+    add("--config", metavar="FILE", help="TOML file that names objective and drivers")
+    add("--objective", metavar="NAME", help="the objective that is in place, instead of the configuration's")
+    text = "not said: hardware with a config that names its drivers, else simulated"
+    add("--rig", choices=("simulated", "hardware"), help=text)
+    add("--start-defocus-um", metavar="X", type=finite, help="simulated: start this far past focus")
+    add("--plot", metavar="FILE.png", help="draw what was seen")
+    add("--json", action="store_true", help="print what was found as JSON")
+
+
+def run(name: str, args: argparse.Namespace) -> int:
+    """Calibrate and keep what was found. MOVES the stage. Exit code 4: refused, nothing is kept."""
+    config = load_config(args.config)
+    if args.objective is not None:
+        config = override(config, "--objective", optics={"objective": args.objective})
+    network = model.load(config.model.path, threads=config.model.threads)
+    picture = None if args.plot is None else checked("--plot", args.plot, ".png")
+    if picture is not None:
+        from edge import plot
+
+        plot.backend()
+    before, note = calibration.in_force(config)
+    if note is not None:
+        console.note(note)
+    try:
+        found, own = _measured(args, config, network)
+    except Refused as refusal:
+        stays = (
+            "nothing was kept" if before is None else f"the calibration of {before.date[:10]} stays in force"
+        )
+        console.note(f"calibrate: refused: {refusal}; {stays}")
+        return FAILED
+    kept = found.calibration(own, model=network.card.name, date=_now())
+    path = calibration.write(kept, own)
+    if args.json:
+        print(json.dumps({**kept.model_dump(), "frames": found.frames, "seconds": found.seconds}, indent=2))
+    else:
+        print("\n".join(lines(found, kept, own)))
+        print(f"kept in {path}: used from now on for {kept.objective} on {kept.stage}")
+    if picture is not None:
+        from edge.calibration_plot import draw
+
+        atomic_write_bytes(picture, draw(found, title=f"{kept.objective} on {kept.stage}"))
+    return 0
+
+
+def _measured(args: argparse.Namespace, config: Config, network: model.Model) -> tuple[Found, Config]:
+    rig = _rig(args, config)
+    console.note(f"calibrating {rig.optics.objective} ({rig.name}): leave the specimen where it is")
+    with contextlib.ExitStack() as opened, Bar("measuring", 1) as bar:
+        opened.push(rig.__exit__)
+        go_on()
+        rig.__enter__()
+        return Calibrator(rig, network, config, told=lambda text, share: bar.set_share(share)).run(), config
+
+
+def _rig(args: argparse.Namespace, config: Config) -> Rig:
+    own = for_measuring(config)
+    kind = args.rig or ("hardware" if hardware.is_configured(config) else "simulated")
+    if kind == "hardware":
+        return hardware.hardware_rig(own)
+    start_um = args.start_defocus_um
+    start_um = config.simulator.start_defocus_um if start_um is None else start_um
+    return simulated_rig(own, start_defocus_um=start_um)
+
+
+def lines(found: Found, kept: Calibration, config: Config) -> list[str]:
+    """What was found, a figure a line, beside what the configuration says."""
+    stage, optics = config.stage, config.optics.optics()
+    steps = 1 / abs(kept.dof_per_step)
+    share = kept.dof_per_step_sigma / abs(kept.dof_per_step)
+    way = "raises" if kept.dof_per_step > 0 else "lowers"
+    drift_um = optics.um_from_dof(kept.drift_dof_s) * 60
+    return [
+        f"direction   a step up {way} defocus (odds of 1 : e^{kept.direction_odds:.0f})",
+        f"scale       {steps:.1f} ± {steps * share:.1f} steps a depth of field:"
+        f" {kept.um_per_step(optics):.4g} µm a step if one has {optics.dof_um:.3g} µm"
+        f" (configuration: {stage.um_per_step:g})",
+        f"slack       {kept.backlash_steps:.0f} ± {kept.backlash_steps_sigma:.1f} steps"
+        f" (configuration: {stage.backlash_steps})",
+        f"settling    {kept.settle_s:.3f} ± {kept.settle_s_sigma:.3f} s (configuration: {stage.settle_s:g})",
+        f"drift       {kept.drift_dof_s:+.4f} ± {kept.drift_dof_s_sigma:.4f} dof/s ({drift_um:+.2f} µm/min)",
+        f"exposure    field at {kept.background:.0f} of 255, {100 * kept.clipped:.1f} % of it clipped"
+        + _advice(kept),
+        f"            {found.frames} frames, {found.seconds:.0f} s",
+    ]
+
+
+def _advice(kept: Calibration) -> str:
+    if kept.clipped > 0.02:
+        return ": turn the lamp down, or shorten the exposure"
+    return ": more light would help" if kept.background < 80 else ""
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
