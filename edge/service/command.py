@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from edge import hardware, model
+from edge import hardware, model_store
 from edge.cli import version
 from edge.config import Config, load_config
 from edge.errors import InputError, one_line
@@ -112,7 +112,9 @@ def _serve(args: argparse.Namespace, config: Config, signals: _Signals) -> int:
         listening = (
             opened.enter_context(contextlib.closing(_listen(config, token))) if config.api.enabled else None
         )
-        network = model.load(config.model.path, threads=config.model.threads)
+        network, fell_back = model_store.open_model(config)
+        for text in fell_back:
+            log.warning("%s", text, extra={"fields": {"EVENT": "model", "MODEL": network.name}})
         feed = Feed(fps=config.api.preview_fps, px=config.api.preview_px)
         service = Service(
             config,
@@ -122,6 +124,7 @@ def _serve(args: argparse.Namespace, config: Config, signals: _Signals) -> int:
             feed=feed,
             clock=clock,
             version=version(),
+            model_note="; ".join(fell_back) or None,
             beat=watchdog.fed,
             announce=_announce,
         )
