@@ -17,7 +17,7 @@ from edge import console, model
 from edge.card import Card
 from edge.config import load_config
 from edge.doctor import finding, guard
-from edge.errors import ModelError
+from edge.errors import InputError, ModelError
 from edge.model import CHOSEN, DEFAULT
 from edge.model_store import Pointer, Store
 from edge.self_check import self_check
@@ -121,11 +121,11 @@ def _list(store: Store, *, as_json: bool) -> None:
     problem = None
     try:
         pointer = store.pointer()
-    except ModelError as error:
+    except InputError as error:
         problem, pointer = str(error), Pointer()
         console.note(f"{problem}; the shipped model is used")
-    named = (pointer.current, pointer.previous)
-    names = dict.fromkeys([DEFAULT, *(name for name in named if name is not None), *store.names()])
+    first = [pointer.current, pointer.previous or DEFAULT, DEFAULT]
+    names = dict.fromkeys([*first, *store.names()])
     models = [_about(store, name, pointer) for name in names]
     if as_json:
         found = {**pointer.model_dump(exclude={"schema_version"}), "problem": problem, "models": models}

@@ -65,7 +65,9 @@ class Store:
         self._pointer = self.folder / "chosen.json"
 
     def pointer(self) -> Pointer:
-        """What is chosen; the shipped model where nothing ever was. ModelError for a damaged file."""
+        """What is chosen; the shipped model where nothing ever was. ModelError for a damaged file, else
+        InputError for one that cannot be read.
+        """
         try:
             with self._pointer.open("rb") as file:
                 return Pointer.model_validate_json(file.read(_LARGEST_POINTER))
@@ -79,7 +81,7 @@ class Store:
                 f"{self._pointer}: damaged: {why} (`parfocal model use` writes it anew)"
             ) from error
         except OSError as error:
-            raise ModelError(f"{self._pointer}: cannot be read: {error.strerror or error}") from error
+            raise InputError(f"{self._pointer}: cannot be read: {error.strerror or error}") from error
 
     def names(self) -> list[str]:
         """The stored files, newest first."""
@@ -167,7 +169,7 @@ def open_chosen(store: Store, *, threads: int = 1) -> tuple[Model, list[str]]:
     notes = []
     try:
         pointer = store.pointer()
-    except ModelError as error:
+    except InputError as error:
         notes.append(str(error))
         pointer = Pointer()
     for name in (pointer.current, pointer.previous):
