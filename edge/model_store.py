@@ -2,10 +2,11 @@
 
     models/NAME-<12 digits of its SHA-256>.tflite    copied in whole, never changed
     models/chosen.json                               {"schema_version": 1, "current": …, "previous": …}
+    models/loading                                   what is loaded just now, see `edge.model_trial`
 
 `models` lies where the stage's journal does. A model file is there before the pointer names it, and each is
 put in its place by one rename: whenever the power goes, the pointer names whole files. `default` in it is the
-shipped model, which lies with the program. Nothing but `parfocal model` writes here. Whoever finds that the
+shipped model, which lies with the program. Only `parfocal model` changes the pointer. Whoever finds that the
 current model fails takes the previous one, then the shipped one, and leaves the pointer as it is: the model
 runs again once what it lacked is there.
 """
@@ -28,6 +29,7 @@ from edge.config import Config
 from edge.errors import InputError, ModelError, one_line
 from edge.files import atomic_write_bytes, atomic_write_text
 from edge.model import CHOSEN, DEFAULT, Model
+from edge.model_trial import Trial
 from edge.self_check import self_check
 from edge.service.owner import state_folder
 
@@ -172,13 +174,15 @@ def open_chosen(store: Store, *, threads: int = 1) -> tuple[Model, list[str]]:
     except InputError as error:
         notes.append(str(error))
         pointer = Pointer()
-    for name in (pointer.current, pointer.previous):
-        if name in (None, DEFAULT):
-            break
-        try:
-            return store.open(name, threads=threads), _told(notes, name)
-        except ModelError as error:
-            notes.append(str(error))
+    names = [pointer.current, pointer.previous or DEFAULT, DEFAULT]
+    if stored := names[: names.index(DEFAULT)]:
+        with Trial(store.folder / "loading") as trial:
+            for name in stored:
+                try:
+                    trial.begin(name)
+                    return store.open(name, threads=threads), _told(notes, name)
+                except ModelError as error:
+                    notes.append(str(error))
     # Not checked: there is nothing else, and a start waits for it.
     return model.load(DEFAULT, threads=threads), _told(notes, "the shipped model")
 

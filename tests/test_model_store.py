@@ -22,6 +22,7 @@ from edge import cli, model, model_command, model_store, rig
 from edge.config import Config, override
 from edge.errors import ModelError
 from edge.model_store import KEPT, Pointer, Store, open_chosen, open_model
+from edge.model_trial import Trial
 from edge.self_check import pictures, self_check
 
 SAYS = {
@@ -340,6 +341,31 @@ class TestOpen:
         assert notes[1].endswith("; the shipped model is used instead")
         assert all("\n" not in note for note in notes)
 
+    def test_models_that_end_the_process(self, shelf: Path) -> None:
+        """Each start gets one further, the shipped one runs in the end, and the next boot tries all again."""
+        names = [Store().add(model_shelf.write(shelf / f"{k}.tflite", "dies", number=k)) for k in range(2)]
+        Store().point(Pointer(current=names[0], previous=names[1]))
+        for _ in range(2):
+            assert _ended(lambda: open_chosen(Store())) == signal.SIGKILL
+            assert _ended(lambda: open_chosen(Store())) == signal.SIGKILL
+            loaded, notes = open_chosen(Store())
+            assert loaded.name == str(model.DEFAULT_PATH)
+            ended = "the last process that loaded it was ended by that"
+            assert notes == [
+                f"{names[0]}: {ended}",
+                f"{names[1]}: {ended}; the shipped model is used instead",
+            ]
+
+    def test_where_no_note_of_loading_can_be_kept(self, parfocal: Parfocal, shelf: Path) -> None:
+        name = use(parfocal, model_shelf.write(shelf / "a.tflite"))
+        note = Store().folder / "loading"
+        with Trial(note) as other:
+            other.begin(name)
+            assert open_chosen(Store())[1] == [], "another process loads it just now"
+        note.unlink()
+        note.mkdir()
+        assert open_chosen(Store())[1] == []
+
     def test_nothing_works(self, shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(model, "RUNTIMES", ())
         with pytest.raises(ModelError, match="no TFLite runtime"):
@@ -388,15 +414,22 @@ class TestDamagedPointer:
         assert "chosen.json: cannot be read: Is a directory" in note
 
 
+def _ended(work: Callable[[], object]) -> int | None:
+    """Do ``work`` in a process of its own; the signal that ended it, None for none."""
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+    try:
+        work()
+    finally:
+        os._exit(0)
+
+
 def _killed_at(event: int, folder: Path, work: Callable[[], object]) -> bool:
     """Do ``work`` in a process that is killed just before its ``event``-th change to ``folder``; whether it
     was.
     """
-    child = os.fork()
-    if child:
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-        return os.WIFSIGNALED(status)
     seen = 0
 
     def hook(name: str, given: tuple[Any, ...]) -> None:
@@ -406,11 +439,11 @@ def _killed_at(event: int, folder: Path, work: Callable[[], object]) -> bool:
             if seen == event:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(hook)
-    try:
+    def watched() -> None:
+        sys.addaudithook(hook)
         work()
-    finally:
-        os._exit(0)
+
+    return _ended(watched) == signal.SIGKILL
 
 
 class TestPowerCut:
@@ -506,7 +539,7 @@ class TestFocus:
         code, _, err = parfocal("focus", "--trace", Store().folder / "chosen.json")
         assert code == 2
         assert "is read by this run" in err
-        assert content(Store().folder.parent) == before
+        assert {**content(Store().folder.parent), "loading": b""} == {**before, "loading": b""}
 
 
 def test_asking_needs_neither_a_runtime_nor_opencv() -> None:
