@@ -41,7 +41,9 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
         own = actions.add_parser(action, help=text, description=text[0].upper() + text[1:] + ".")
         if action == "use":
             own.add_argument(
-                "model", metavar="FILE|NAME", help="a .tflite with its card, a name of `list`, or `default`"
+                "model",
+                metavar="FILE_OR_NAME",
+                help="a .tflite with its card, a name of `list`, or `default`",
             )
         own.add_argument("--config", metavar="FILE", help="TOML file, for its [model] section")
         if action == "list":
