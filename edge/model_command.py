@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def _list(store: Store, *, as_json: bool) -> None:
     names = dict.fromkeys([*first, *store.names()])
     models = [_about(store, name, pointer) for name in names]
     if as_json:
-        found = {**pointer.model_dump(exclude={"schema_version"}), "problem": problem, "models": models}
+        found = {**asdict(pointer), "problem": problem, "models": models}
         print(json.dumps(found, indent=2, allow_nan=False))
         return
     for about in models:

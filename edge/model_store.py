@@ -16,13 +16,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge import model
 from edge.config import Config
@@ -42,21 +41,35 @@ _DIGITS = 12
 _STORED = rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,63}}-[0-9a-f]{{{_DIGITS}}}\.tflite"
 _LARGEST_POINTER = 1 << 16
 
-Name = Annotated[str, Field(pattern=rf"^({DEFAULT}|{_STORED})$")]
 
-
-class Pointer(BaseModel):
+@dataclass(frozen=True)
+class Pointer:
     """Which model is used, and which was before: `default`, or the name of a stored file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    current: str = DEFAULT
+    previous: str | None = None
 
-    schema_version: int = Field(default=SCHEMA, ge=1, le=SCHEMA)
-    current: Name = DEFAULT
-    previous: Name | None = None
+    @classmethod
+    def parse(cls, data: bytes) -> Pointer:
+        """What `as_json` gave. ValueError that says what is wrong."""
+        found = json.loads(data)
+        if not isinstance(found, dict) or set(found) != {"schema_version", "current", "previous"}:
+            raise ValueError("other keys than schema_version, current and previous")
+        if found["schema_version"] != SCHEMA:
+            raise ValueError(f"schema_version = {found['schema_version']!r}, this version reads {SCHEMA}")
+        current, previous = found["current"], found["previous"]
+        for name in (current,) if previous is None else (current, previous):
+            if name != DEFAULT and not (isinstance(name, str) and re.fullmatch(_STORED, name)):
+                raise ValueError(f"{name!r} is not the name of a model")
+        return cls(current, previous)
+
+    def as_json(self) -> str:
+        """The text of the pointer's file."""
+        return json.dumps({"schema_version": SCHEMA, **asdict(self)}, indent=1) + "\n"
 
     def then(self, name: str) -> Pointer:
         """With ``name`` as the current one."""
-        return self if name == self.current else Pointer(current=name, previous=self.current)
+        return self if name == self.current else Pointer(name, self.current)
 
 
 class Store:
@@ -72,16 +85,12 @@ class Store:
         """
         try:
             with self._pointer.open("rb") as file:
-                return Pointer.model_validate_json(file.read(_LARGEST_POINTER))
+                return Pointer.parse(file.read(_LARGEST_POINTER))
         except FileNotFoundError:
             return Pointer()
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            why = f"{where + ': ' if where else ''}{one_line(first['msg'])}"
-            raise ModelError(
-                f"{self._pointer}: damaged: {why} (`parfocal model use` writes it anew)"
-            ) from error
+        except (ValueError, RecursionError) as error:
+            why = f"damaged: {one_line(error)} (`parfocal model use` writes it anew)"
+            raise ModelError(f"{self._pointer}: {why}") from error
         except OSError as error:
             raise InputError(f"{self._pointer}: cannot be read: {error.strerror or error}") from error
 
@@ -129,7 +138,7 @@ class Store:
     def point(self, to: Pointer) -> None:
         """Have ``to`` in force from now on, with one rename. Then old files go. Errors as `add`."""
         with self._locked():
-            atomic_write_text(self._pointer, to.model_dump_json(indent=1) + "\n")
+            atomic_write_text(self._pointer, to.as_json())
             others = [name for name in self.names() if name not in (to.current, to.previous)]
             for name in others[KEPT:]:
                 with contextlib.suppress(OSError):

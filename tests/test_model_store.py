@@ -372,30 +372,34 @@ class TestOpen:
             open_chosen(Store())
 
 
-DAMAGED = [
-    b"",
-    b"{",
-    b'{"schema_version": 2, "current": "default", "previous": null}',
-    b'{"schema_version": 1, "current": "../../etc/m-0123456789ab.tflite"}',
-    b'{"schema_version": 1, "current": "default\\n"}',
-    b'{"schema_version": 1, "current": "default", "extra": 1}',
-    b"\xff\xfe\x00",
-    b"[" * 70_000,
-]
+DAMAGED = {
+    b"": "Expecting value",
+    b"{": "Expecting property name",
+    b"[]": "other keys than schema_version, current and previous",
+    b'{"schema_version": 1, "current": "default"}': "other keys than",
+    b'{"schema_version": 1, "current": "default", "previous": null, "extra": 1}': "other keys than",
+    b'{"schema_version": 2, "current": "default", "previous": null}': "schema_version = 2, this version",
+    b'{"schema_version": 1, "current": "../../m-0123456789ab.tflite", "previous": null}': "is not the name",
+    b'{"schema_version": 1, "current": "default\\n", "previous": null}': "is not the name of a model",
+    b'{"schema_version": 1, "current": null, "previous": null}': "None is not the name of a model",
+    b'{"schema_version": 1, "current": "default", "previous": ["default"]}': "is not the name of a model",
+    b"\xff\xfe\x00": "codec can't decode",
+    b"[" * 70_000: "recursion",
+}
 
 
 class TestDamagedPointer:
-    @pytest.fixture(params=DAMAGED, ids=lambda data: data[:40].decode("latin-1"))
-    def pointer(self, request: pytest.FixtureRequest, shelf: Path, state: Path) -> Path:
-        path = state / "models" / "chosen.json"
-        path.parent.mkdir(parents=True)
-        path.write_bytes(request.param)
-        return path
-
-    def test_a_line_and_the_shipped_model(self, parfocal: Parfocal, pointer: Path, shelf: Path) -> None:
+    @pytest.mark.parametrize(("data", "said"), DAMAGED.items(), ids=range(len(DAMAGED)))
+    def test_a_line_and_the_shipped_model(
+        self, data: bytes, said: str, parfocal: Parfocal, shelf: Path, state: Path
+    ) -> None:
+        pointer = state / "models" / "chosen.json"
+        pointer.parent.mkdir(parents=True)
+        pointer.write_bytes(data)
         loaded, (note,) = open_chosen(Store())
         assert loaded.name == str(model.DEFAULT_PATH)
         assert note.startswith(f"{pointer}: damaged: ")
+        assert said in note
         assert note.endswith("; the shipped model is used instead")
         code, out, err = parfocal("model", "list")
         assert (code, err.count("\n")) == (0, 1)
