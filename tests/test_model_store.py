@@ -233,6 +233,20 @@ class TestUse:
         assert (code, err.count("\n")) == (2, 1)
         assert f"{state / 'models'}" in err
 
+    def test_a_folder_that_takes_no_file(self, parfocal: Parfocal, shelf: Path, state: Path) -> None:
+        (state / "models" / "lock").mkdir(parents=True)
+        code, out, err = parfocal("model", "use", model_shelf.write(shelf / "a.tflite"))
+        assert (code, out) == (2, "")
+        assert err == f"parfocal: {state / 'models'}: cannot be written to: Is a directory\n"
+        assert chosen(state) == ("default", None)
+
+    def test_what_a_power_cut_left_is_swept_up(self, parfocal: Parfocal, shelf: Path, state: Path) -> None:
+        folder = state / "models"
+        folder.mkdir(parents=True)
+        (folder / ".new-0123456789ab.tflite.0123456789ab.tmp").write_bytes(b"half")
+        name = use(parfocal, model_shelf.write(shelf / "a.tflite"))
+        assert set(content(state)) == {name, "chosen.json", "lock"}
+
     def test_a_configuration_that_names_a_file(self, parfocal: Parfocal, shelf: Path, tmp_path: Path) -> None:
         own = model_shelf.write(shelf / "own.tflite", number=5)
         config = tmp_path / "scope.toml"
@@ -292,6 +306,12 @@ class TestList:
         assert said == ["sees 3", "nothing", "2025-01-01", None]
         assert about["metrics"] == {"int8": {"mae_dof": 0.5}}
         assert by_name["default"]["file"] == str(model.DEFAULT_PATH)
+
+    def test_a_card_that_says_what_was_adapted(self, shelf: Path) -> None:
+        about = model_command._about(Store(), "default", Pointer())
+        assert not [line for line in model_command._lines(about) if "adapted" in line]
+        about["adapted"] = {"parent": "parfocal-default"}
+        assert model_command._lines(about)[-1] == '         adapted: {"parent": "parfocal-default"}'
 
     def test_before_anything_was_chosen(self, parfocal: Parfocal, shelf: Path, state: Path) -> None:
         code, out, _ = parfocal("model", "list")
