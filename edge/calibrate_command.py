@@ -7,7 +7,7 @@ import contextlib
 import json
 from datetime import UTC, datetime
 
-from edge import calibration, console, hardware, model
+from edge import calibration, console, hardware, model, model_store
 from edge.calibrate import Calibrator, Found, Refused, for_measuring
 from edge.calibration import Calibration
 from edge.cli import FAILED, finite, go_on
@@ -37,7 +37,9 @@ def run(name: str, args: argparse.Namespace) -> int:
     config = load_config(args.config)
     if args.objective is not None:
         config = override(config, "--objective", optics={"objective": args.objective})
-    network = model.load(config.model.path, threads=config.model.threads)
+    network, doubts = model_store.open_model(config)
+    for text in doubts:
+        console.note(text)
     picture = None if args.plot is None else checked("--plot", args.plot, ".png")
     if picture is not None:
         from edge import plot

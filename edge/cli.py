@@ -42,6 +42,7 @@ COMMANDS = {
     "snap": ("edge.hands_on", "take one frame"),
     "serve": ("edge.service.command", "focus at start, then serve page, button, signal and clock"),
     "doctor": ("edge.doctor", "check the machine, camera and motor"),
+    "model": ("edge.model_command", "list, choose or take back the model file that is used"),
     "bench": ("edge.bench.command", "measure focusing beside how others focus, and each stage of a look"),
     "simulate": ("edge.simulate_command", "write simulated z-stacks, or data to train on"),
     "config": ("edge.commands", "print the default configuration, or its reference"),

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from edge import calibration, console, hardware, model, rig
+from edge import calibration, console, hardware, model, model_store, rig
 from edge.cli import finite, go_on, version
 from edge.config import Config, load_config, override
 from edge.config_reference import default_toml, reference_markdown
@@ -72,7 +72,8 @@ def _focus_arguments(parser: argparse.ArgumentParser) -> None:
         type=finite,
         help="replay: µm between planes, where a stack counts planes (1)",
     )
-    add("--model", metavar="FILE", help="a .tflite with its card, or `default`")
+    text = "a .tflite with its card, or `default`, the shipped one; not said: [model] path"
+    add("--model", metavar="FILE", help=text)
     add("--trace", metavar="FILE", help="write what happened, frame by frame, as JSON")
     add("--plot", metavar="FILE.png", help="draw the run: frames, belief, position, sharpness")
     add("--json", action="store_true", help="print the result as JSON")
@@ -90,14 +91,15 @@ def _config_arguments(parser: argparse.ArgumentParser) -> None:
 def _focus(args: argparse.Namespace) -> int:
     config = _overridden(args)
     kind = _rig_kind(args, config)
-    network = model.load(config.model.path, threads=config.model.threads)
+    network, fell_back = model_store.open_model(config)
     outputs = Outputs(args.trace, args.plot)
-    read = (args.config, args.stack, model.DEFAULT_PATH.parent, config.model.path)
+    models = (model.DEFAULT_PATH.parent, model_store.Store().folder, config.model.path)
+    read = (args.config, args.stack, *models)
     outputs.check([Path(name) for name in read if name is not None])
     shown, notes = {"replay": _replay, "simulated": _simulated, "hardware": _hardware}[kind](args, config)
     with contextlib.ExitStack() as opened:
         opened.push(shown.__exit__)  # a camera runs from the moment it is opened
-        for text in notes:
+        for text in (*fell_back, *notes):
             console.note(text)
         go_on()
         shown.__enter__()

@@ -33,6 +33,9 @@ RUNTIMES = (
     ("tensorflow.lite.python.interpreter", "Interpreter"),
 )
 DEFAULT_PATH = Path(__file__).parent / "models" / "default.tflite"
+DEFAULT, CHOSEN = "default", "chosen"
+#: Where `parfocal model use` has no say, as in a bench, both are the shipped model.
+SHIPPED = (DEFAULT, CHOSEN)
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,14 @@ class Model:
         """Bin centres in depths of field behind ``optics``, ``(bins,)`` float64."""
         return self.bin_centres if self.card.unit == "dof" else self.bin_centres / optics.dof_um
 
+    @property
+    def logit_range(self) -> tuple[float, float] | None:
+        """The least and the highest logit that an int8 network can say; None for a float one."""
+        if self._logits["dtype"] is not np.int8:
+            return None
+        scale, zero = self._logits["quantization"]
+        return (-128 - zero) * scale, (127 - zero) * scale
+
     def infer(self, pixels: NDArray[Any]) -> tuple[Float, Float]:
         """Logits ``(N, bins)``, features ``(N, F)``, both float32, of tiles ``(N, S, S, 3)``: float32 in -1
         to 1, or int8 as an int8 network's input is quantized.
@@ -153,15 +164,20 @@ def combine(log_p: NDArray[np.float64], tile_weight: float) -> NDArray[np.float6
 
 
 def load(path: str | Path, *, runtime: str | None = None, threads: int = 1) -> Model:
-    """Open a model file, or the shipped one for ``default``; ``runtime`` a module of `RUNTIMES`, or the
-    best here.
+    """Open a model file, or the shipped one for ``default`` and, without asking the store, for ``chosen``:
+    see `edge.model_store`. ``runtime`` a module of `RUNTIMES`, or the best here.
 
     Raises ModelError with one line: missing, truncated or damaged file, card missing, newer or unfit, no
     runtime.
     """
-    path = DEFAULT_PATH if str(path) == "default" else Path(path)
+    path = file_of(path)
     flatbuffer, card = cards.read(path)
     return Model(flatbuffer, card, name=str(path), runtime=runtime, threads=threads)
+
+
+def file_of(path: str | Path) -> Path:
+    """The file that `load` opens for ``path``."""
+    return DEFAULT_PATH if str(path) in SHIPPED else Path(path)
 
 
 def available_runtimes() -> list[str]:

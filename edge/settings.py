@@ -106,8 +106,9 @@ class FocusConfig(Section):
 class ModelConfig(Section):
     """The network."""
 
-    path: Name = Field(default="default")
-    """A .tflite file with its card, relative to the current folder; `default` is the one that is shipped."""
+    path: Name = Field(default="chosen")
+    """A .tflite file with its card, relative to the current folder. `chosen`: what `parfocal model use` says;
+    until it was used, and in a bench, the shipped one. `default`: the shipped one, whatever was chosen."""
 
     threads: int = Field(default=1, ge=1, le=64)
     """Processor threads of one inference."""

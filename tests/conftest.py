@@ -53,6 +53,14 @@ def cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The models that the user of this computer has chosen for it are left alone, and are not used."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Data is prepared in this process: starting others takes longer, and Dask leaves threads behind."""

@@ -9,6 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
+import model_shelf
 import pytest
 from fake_machine import CSI, PICAMERA2, PLENTY, USB, Computer
 
@@ -17,6 +18,7 @@ from edge.config import Config, override
 from edge.doctor import packages, system
 from edge.doctor.finding import ok
 from edge.doctor.machine import Disk
+from edge.model_store import Pointer, Store
 
 CV2 = "4.11.0 /lib/cv2.so\nVideo I/O:\n    GStreamer:                   NO\n"
 
@@ -284,6 +286,26 @@ class TestModel:
         finding = packages.runtime_and_model(computer.machine(), Config())
         assert finding.status == "error"
         assert finding.do == "pip install ai-edge-litert"
+
+    def test_a_chosen_one_that_fails(
+        self, computer: Computer, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        model_shelf.install(monkeypatch, tmp_path / "shelf")
+        good, bad = (
+            Store().add(model_shelf.write(tmp_path / f"{kind}.tflite", kind)) for kind in ("sees", "nan")
+        )
+        Store().point(Pointer(current=good))
+        finding = packages.runtime_and_model(computer.machine(), Config())
+        assert (finding.status, finding.do) == ("ok", "")
+        assert finding.found.startswith(f"{Store().path(good)}, fake_runtime, ")
+        Store().point(Pointer(current=bad, previous=good))
+        finding = packages.runtime_and_model(computer.machine(), Config())
+        assert finding.status == "warning"
+        assert finding.found.startswith(
+            f"{Store().path(bad)}: fails its self-check: its output is not finite; {good} is used instead;"
+            f" {Store().path(good)}, fake_runtime, "
+        )
+        assert "parfocal model rollback" in finding.do
 
     def test_a_runtime_for_another_numpy(self, computer: Computer, monkeypatch: pytest.MonkeyPatch) -> None:
         def load(*given: object, **named: object) -> NoReturn:

@@ -96,7 +96,7 @@ def _networks(
     path: str, plan: Plan, look: Callable[[models.Model], object]
 ) -> dict[str, dict[str, dict[str, Any]] | None]:
     """Milliseconds for all tiles of a frame by kind and threads, in turns; a kind that cannot be is None."""
-    flatbuffer, card = cards.read(models.DEFAULT_PATH if path == "default" else Path(path))
+    flatbuffer, card = cards.read(models.file_of(path))
     made: dict[tuple[str, int], stages.TimedModel] = {}
     for kind, bytes_ in (("int8", flatbuffer), ("float", _float_twin(flatbuffer))):
         if bytes_ is None:

@@ -163,13 +163,13 @@ def _folder(spec: ModuleSpec | None) -> Path | None:
 
 
 def runtime_and_model(machine: Machine, config: Config) -> Finding:
-    """Loads the configured model and times one inference."""
+    """Loads the model in force and times one inference."""
     import numpy as np
 
-    from edge import model
+    from edge import model_store
 
     try:
-        loaded = model.load(config.model.path, threads=config.model.threads)
+        loaded, fell_back = model_store.open_model(config)
         size = loaded.card.tile_px
         tile = np.zeros((1, size, size, 3), np.float32)
         loaded.infer(tile)  # the first one prepares
@@ -183,7 +183,10 @@ def runtime_and_model(machine: Machine, config: Config) -> Finding:
     except SystemError as problem:  # what tflite-runtime does with NumPy 2
         return error(f"the runtime cannot run the model: {problem}", _numpy_1())
     runtime = loaded.runtime.partition(".")[0]
-    return ok(f"{loaded.name}, {runtime}, {took_ms:.1f} ms a tile, {config.model.threads} thread(s)")
+    found = f"{loaded.name}, {runtime}, {took_ms:.1f} ms a tile, {config.model.threads} thread(s)"
+    if fell_back:
+        return warning("; ".join([*fell_back, found]), "parfocal model use FILE, or parfocal model rollback")
+    return ok(found)
 
 
 def _numpy_1() -> str:

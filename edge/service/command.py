@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from edge import calibration, hardware, model
+from edge import calibration, hardware, model_store
 from edge.calibration import Calibration
 from edge.cli import version
 from edge.config import Config, load_config
 from edge.errors import InputError, one_line
+from edge.model import Model
 from edge.rig import Rig, simulated_rig
 from edge.service import journald
 from edge.service.feed import Feed
@@ -113,7 +114,7 @@ def _serve(args: argparse.Namespace, config: Config, signals: _Signals) -> int:
         listening = (
             opened.enter_context(contextlib.closing(_listen(config, token))) if config.api.enabled else None
         )
-        network = model.load(config.model.path, threads=config.model.threads)
+        network, model_note = _network(config)
         feed = Feed(fps=config.api.preview_fps, px=config.api.preview_px)
         service = Service(
             config,
@@ -123,6 +124,7 @@ def _serve(args: argparse.Namespace, config: Config, signals: _Signals) -> int:
             feed=feed,
             clock=clock,
             version=version(),
+            model_note=model_note,
             beat=watchdog.fed,
             announce=_announce,
         )
@@ -135,6 +137,14 @@ def _serve(args: argparse.Namespace, config: Config, signals: _Signals) -> int:
         service.run()
     log.info("stopped", extra={"fields": {"EVENT": "stopped"}})
     return 0
+
+
+def _network(config: Config) -> tuple[Model, str | None]:
+    """The model in force, and why it is not the one that was chosen."""
+    network, fell_back = model_store.open_model(config)
+    for text in fell_back:
+        log.warning("%s", text, extra={"fields": {"EVENT": "model", "MODEL": network.name}})
+    return network, "; ".join(fell_back) or None
 
 
 def _announce(text: str) -> None:

@@ -113,6 +113,9 @@ class Status(_Out):
     """One depth of field."""
     tolerance_dof: float
     model: str
+    """The model file that runs."""
+    model_note: str | None
+    """Why it runs instead of the one that was chosen; null where that one runs."""
     version: str
     uptime_s: float
     lost_traces: int

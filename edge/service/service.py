@@ -69,6 +69,7 @@ class Service:
 
     ``beat`` is called after each piece of good work; ``announce`` with the state in words, first once camera
     and motor were opened, or could not be. ``clock`` is the rig's, ``local_time`` gives the wall's.
+    ``model_note`` says why ``model`` is not the one that was chosen.
     """
 
     def __init__(
@@ -81,13 +82,14 @@ class Service:
         feed: Feed,
         clock: Clock,
         version: str,
+        model_note: str | None = None,
         beat: Callable[[], None] = lambda: None,
         announce: Callable[[str], None] = lambda text: None,
         local_time: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._config, self._model, self._open_rig = config, model, open_rig
         self._clock, self._version, self._local_time = clock, version, local_time
-        self._beat, self._announce = beat, announce
+        self._beat, self._announce, self._model_note = beat, announce, model_note
         self.runs, self.feed = runs, feed
         self._schedule = Schedule.of(config.service.focus_every_min, config.service.focus_at)
         self._lock = threading.Lock()
@@ -104,8 +106,7 @@ class Service:
         service = config.service
         self._holding = Holding(on=service.hold, interval_s=service.hold_interval_s, clock=clock)
         self._began_s, self._checked_s, self._beaten_at = clock.now_s(), clock.now_s(), 0.0
-        self._worked = self._up = False
-        self._held_again_s = -float("inf")
+        self._held_again_s, self._worked, self._up = -float("inf"), False, False
 
     # Requests, from any thread -----------------------------------------------------------------------
 
@@ -168,11 +169,10 @@ class Service:
         rig, place = self._rig, None
         if rig is not None:
             with contextlib.suppress(MotionError):
-                stage = rig.stage
                 place = {
-                    "position_um": stage.position_um,
-                    "limits_um": list(stage.limits_um),
-                    "uncertain": stage.uncertain,
+                    "position_um": rig.stage.position_um,
+                    "limits_um": list(rig.stage.limits_um),
+                    "uncertain": rig.stage.uncertain,
                 }
         optics = self._config.optics.optics() if rig is None else rig.optics
         found: dict[str, Any] = trace.plain(
@@ -189,6 +189,7 @@ class Service:
                 "dof_um": optics.dof_um,
                 "tolerance_dof": self._config.focus.tolerance_dof,
                 "model": self._model.name,
+                "model_note": self._model_note,
                 "version": self._version,
                 "uptime_s": round(self._clock.now_s() - self._began_s, 1),
                 "lost_traces": self.runs.lost,
@@ -202,8 +203,7 @@ class Service:
         """Work until `shut_down`. BLOCKS; MOVES the stage. InputError where the first opening finds a mistake
         in the configuration; later ones, and whatever camera and motor do, are faults that are told of.
         """
-        retry_s, boot = _FIRST_RETRY_S, self._config.service.boot_focus
-        first = True
+        retry_s, boot, first = _FIRST_RETRY_S, self._config.service.boot_focus, True
         while not self._closing.is_set():
             self._worked = False
             try:

@@ -58,7 +58,15 @@ def small_rig(config: Config, clock: Clock, *, empty: bool = False) -> Rig:
 class Bench:
     """``opened``: the rigs so far; ``fails``: raised instead of the next opening, first come first served."""
 
-    def __init__(self, folder: Path, config: Config, clock: Clock, *, empty: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Config,
+        clock: Clock,
+        *,
+        empty: bool = False,
+        model_note: str | None = None,
+    ) -> None:
         self.oracle, self.opened = Oracle(), []
         self.fails: list[Exception] = []
         self.beats = 0
@@ -73,6 +81,7 @@ class Bench:
             feed=self.feed,
             clock=clock,
             version="test",
+            model_note=model_note,
             beat=self.beat,
             announce=self.said.append,
         )

@@ -303,7 +303,10 @@ function showState(status, { words, mark, tone, urgent = false }) {
   setText($("words"), words);
   setText($("reason"), reason);
   document.title = `${words} – Parfocal`;
-  setText($("warning"), status?.stage?.uncertain ? `Position uncertain: ${status.stage.uncertain}` : "");
+  const warnings = [];
+  if (status?.stage?.uncertain) warnings.push(`Position uncertain: ${status.stage.uncertain}`);
+  if (status?.model_note) warnings.push(`Not the model that was chosen: ${status.model_note}`);
+  setText($("warning"), warnings.join("; "));
 }
 
 function showPress() {
