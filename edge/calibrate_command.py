@@ -6,8 +6,9 @@ import argparse
 import contextlib
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
-from edge import calibration, console, hardware, model, model_store
+from edge import calibration, console, hardware, model, model_store, rig
 from edge.calibrate import Calibrator, Found, Refused, for_measuring
 from edge.calibration import Calibration
 from edge.cli import FAILED, finite, go_on
@@ -15,7 +16,7 @@ from edge.config import Config, load_config, override
 from edge.files import atomic_write_bytes
 from edge.outputs import checked
 from edge.progress import Bar
-from edge.rig import Rig, simulated_rig
+from edge.rig import Rig
 
 __all__ = ["add_arguments", "lines", "run"]
 
@@ -56,7 +57,7 @@ def run(name: str, args: argparse.Namespace) -> int:
         )
         console.note(f"calibrate: refused: {refusal}; {stays}")
         return FAILED
-    kept = found.calibration(own, model=network.card.name, date=_now())
+    kept = found.calibration(own, model=Path(network.name).name, date=_now())
     path = calibration.write(kept, own)
     if args.json:
         print(json.dumps({**kept.model_dump(), "frames": found.frames, "seconds": found.seconds}, indent=2))
@@ -71,13 +72,13 @@ def run(name: str, args: argparse.Namespace) -> int:
 
 
 def _measured(args: argparse.Namespace, config: Config, network: model.Model) -> tuple[Found, Config]:
-    rig = _rig(args, config)
-    console.note(f"calibrating {rig.optics.objective} ({rig.name}): leave the specimen where it is")
+    shown = _rig(args, config)
+    console.note(f"calibrating {shown.optics.objective} ({shown.name}): leave the specimen where it is")
     with contextlib.ExitStack() as opened, Bar("measuring", 1) as bar:
-        opened.push(rig.__exit__)
+        opened.push(shown.__exit__)
         go_on()
-        rig.__enter__()
-        return Calibrator(rig, network, config, told=lambda text, share: bar.set_share(share)).run(), config
+        shown.__enter__()
+        return Calibrator(shown, network, config, told=lambda text, share: bar.set_share(share)).run(), config
 
 
 def _rig(args: argparse.Namespace, config: Config) -> Rig:
@@ -87,7 +88,7 @@ def _rig(args: argparse.Namespace, config: Config) -> Rig:
         return hardware.hardware_rig(own)
     start_um = args.start_defocus_um
     start_um = config.simulator.start_defocus_um if start_um is None else start_um
-    return simulated_rig(own, start_defocus_um=start_um)
+    return rig.simulated_rig(own, start_defocus_um=start_um)
 
 
 def lines(found: Found, kept: Calibration, config: Config) -> list[str]:

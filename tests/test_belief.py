@@ -12,7 +12,7 @@ from focus_bench import BINS, log_normal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.belief import KNOWN, UNKNOWN, Belief, Gains
+from edge.belief import KNOWN, LEARNED, UNKNOWN, Belief, Gains
 from edge.optics import Objective, Optics
 
 ONE = Gains((1.0,), (1.0,))
@@ -196,6 +196,16 @@ class TestGain:
             belief.move(0.02)
         assert belief.gain() == gain
         assert belief.read(0.0, 1.0, -60, 60).target == pytest.approx(focus, abs=1 / abs(gain))
+
+    @pytest.mark.parametrize("gain", LEARNED.values)
+    def test_an_uncalibrated_microscope_is_learned_from_two_looks(self, gain: float) -> None:
+        belief = Belief(-60, 60, LEARNED)
+        for place in (0.0, 9.0 / abs(gain)):
+            belief.see(place, log_normal(gain * (place - 2.0)), BINS)
+        weights = dict(zip(LEARNED.values, belief.gain_weights(), strict=True))
+        assert sum(weights.values()) == pytest.approx(1)
+        assert max(weights, key=lambda value: weights[value]) == gain
+        assert sum(weight for value, weight in weights.items() if value * gain > 0) > 0.97
 
     @pytest.mark.parametrize(("gain", "start"), [(-1.0, 5.0), (-1.0, -8.0), (0.7, 9.0), (1.4, -7.0)])
     def test_little_doubt_is_enough(self, gain: float, start: float) -> None:

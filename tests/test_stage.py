@@ -343,3 +343,19 @@ def test_a_limit_error_survives_a_process_boundary() -> None:
     error = LimitError("z", 3.0, (-1.0, 1.0), "um", "why")
     copy = pickle.loads(pickle.dumps(error))
     assert (str(copy), copy.asked, copy.allowed) == (str(error), 3.0, (-1.0, 1.0))
+
+
+@pytest.mark.parametrize("approach", [1, -1])
+def test_the_screw_is_turned_straight_and_slack_is_left_as_it_is(approach: int) -> None:
+    bench = Bench(approach=approach)
+    with bench.stage:
+        for target in (300, -250, -250, 100):
+            bench.stage.turn_screw_to(target)
+            assert bench.stage.screw_steps == target
+        assert bench.legs == [(0, 300), (300, -250), (-250, 100)]
+        with pytest.raises(LimitError):
+            bench.stage.turn_screw_to(HIGH + 1)
+        assert bench.legs[-1] == (-250, 100), "nothing moved"
+        bench.stage.move_to_steps(0)
+        assert bench.stage.position_steps == 0
+        assert len(bench.legs) == 5, "the gap was not known to be closed: an overshoot"

@@ -192,3 +192,12 @@ def test_a_flat_top_at_an_end_is_no_peak(window: float) -> None:
     search(sweep, lambda z: 1e-4 * min(round(z / 2), 1) + 3e-4)
     assert not sweep.peak().clear
     assert "end of the range" in sweep.peak().reason
+
+
+class TestFalling:
+    def test_each_pass_falls_and_the_peak_is_the_same(self) -> None:
+        rising, falling = (Sweep(-100, 100, 1, 5, window=12, falling=way) for way in (False, True))
+        up, down = search(rising, peaked(8)), search(falling, peaked(8))
+        assert sorted(up) == sorted(down)
+        assert sum(b > a for a, b in pairwise(down)) <= 2
+        assert falling.peak().position == pytest.approx(rising.peak().position, abs=1e-9)

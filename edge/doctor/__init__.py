@@ -54,7 +54,7 @@ OF_THE_CONFIG: dict[str, tuple[Callable[[Machine, Config], Finding], float]] = {
     "switches": (motor.switches, 15.0),
     "serial": (motor.serial, 20.0),
     "journal": (motor.journal, 10.0),
-    "calibration": (motor.calibration, 10.0),
+    "measured": (motor.calibration, 10.0),
 }
 
 

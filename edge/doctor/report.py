@@ -13,7 +13,7 @@ from edge.doctor.finding import Check
 __all__ = ["show", "sum_up"]
 
 _STYLES = {"ok": "green", "warning": "bold yellow", "error": "bold red"}
-_NAME_WIDTH = 12
+_NAME_WIDTH = 10
 
 
 def show(check: Check) -> None:

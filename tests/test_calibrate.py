@@ -1,0 +1,173 @@
+"""`parfocal calibrate` on simulated microscopes: what it finds, what it refuses, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from oracle import Oracle, Parfocal
+
+from edge import calibration
+from edge.calibrate import Calibrator, Refused, for_measuring
+from edge.config import Config, override
+from edge.rig import Rig, simulated_rig
+
+PITCH, SLACK = 0.062, 140
+
+
+@pytest.fixture(autouse=True)
+def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def written(folder: Path, **simulator: Any) -> str:
+    """A configuration whose microscope is not what it says."""
+    keys = {"pitch_factor": 1.4, "inverted": True, "backlash_steps": SLACK, **simulator}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    file = folder / "own.toml"
+    file.write_text("[simulator]\n" + "\n".join(lines) + "\n")
+    return str(file)
+
+
+class TestCommand:
+    @pytest.mark.parametrize(("factor", "inverted"), [(1.4, True), (0.7, False)])
+    def test_what_it_finds(
+        self, parfocal: Parfocal, network: Oracle, tmp_path: Path, factor: float, inverted: bool
+    ) -> None:
+        config = written(tmp_path, pitch_factor=factor, inverted=inverted, drift_um_s=0.05)
+        code, out, err = parfocal("calibrate", "--config", config, "--json")
+        assert code == 0, err
+        found = json.loads(out)
+        sign = -1 if inverted else 1
+        assert found["dof_per_step"] == pytest.approx(sign * factor * PITCH / 3.4375, rel=0.03)
+        assert found["backlash_steps"] == pytest.approx(SLACK, abs=10)
+        assert found["drift_dof_s"] == pytest.approx(0.05 / 3.4375, abs=0.004)
+        assert found["settle_s"] < 0.1
+        assert found["direction_odds"] > 5
+
+    def test_focus_uses_it_and_is_quicker(self, parfocal: Parfocal, network: Oracle, tmp_path: Path) -> None:
+        config = written(tmp_path)
+        before, after = [], []
+        for runs in (before, after):
+            for start in ("-25", "18", "30"):
+                args = ("focus", "--config", config, "--start-defocus-um", start, "--json")
+                code, out, err = parfocal(*args)
+                assert code == 0, err
+                runs.append(json.loads(out))
+            if runs is before:
+                assert parfocal("calibrate", "--config", config)[0] == 0
+        assert all(abs(run["true_defocus_dof"]) < 1 for run in before + after)
+        assert sum(run["seconds"] for run in after) < 0.8 * sum(run["seconds"] for run in before)
+        assert all("not calibrated" in run["assumptions"][0] for run in before)
+        assert all(run["assumptions"] == [] for run in after)
+
+    def test_it_says_what_it_found_and_draws_it(
+        self, parfocal: Parfocal, network: Oracle, tmp_path: Path, state: Path
+    ) -> None:
+        picture = tmp_path / "seen.png"
+        code, out, err = parfocal("calibrate", "--config", written(tmp_path), "--plot", str(picture))
+        assert code == 0, err
+        for text in ("a step up lowers defocus", "slack       140", "(configuration: 200)", "kept in"):
+            assert text in out
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert len(list((state / "calibration").glob("*.json"))) == 1
+
+    def test_refused_keeps_the_one_before(self, parfocal: Parfocal, network: Oracle, tmp_path: Path) -> None:
+        config = written(tmp_path)
+        assert parfocal("calibrate", "--config", config)[0] == 0
+        kept, _ = calibration.everything()
+        code, out, err = parfocal("calibrate", "--config", written(tmp_path, specimen="empty"))
+        assert (code, out) == (4, "")
+        assert "refused: nothing to measure by" in err
+        assert f"the calibration of {kept[0].date[:10]} stays in force" in err
+        assert calibration.everything()[0] == kept
+
+    def test_bad_input_is_one_line(self, parfocal: Parfocal, network: Oracle, tmp_path: Path) -> None:
+        for args in (
+            ("--objective", "best one"),
+            ("--plot", str(tmp_path / "seen.gif")),
+            ("--plot", str(tmp_path / "no" / "seen.png")),
+        ):
+            code, out, err = parfocal("calibrate", *args)
+            assert (code, out, err.count("\n")) == (2, "", 1)
+
+    def test_interrupted_it_keeps_nothing(self, parfocal: Parfocal, network: Oracle, tmp_path: Path) -> None:
+        config = written(tmp_path)
+        looks = 0
+        real = network.look
+
+        def interrupted(*given: Any, **named: Any) -> Any:
+            nonlocal looks
+            looks += 1
+            if looks == 40:
+                raise KeyboardInterrupt
+            return real(*given, **named)
+
+        network.look = interrupted  # type: ignore[method-assign]
+        assert parfocal("calibrate", "--config", config)[0] == 130
+        assert calibration.everything() == ([], [])
+
+
+class Bench:
+    """A simulated microscope to be measured, its oracle, and what was told."""
+
+    def __init__(self, oracle: Oracle, **simulator: Any) -> None:
+        config = override(
+            Config(), "test", simulator={"pitch_factor": 1.2, "backlash_steps": SLACK, **simulator}
+        )
+        self.config = config
+        self.rig: Rig = simulated_rig(for_measuring(config), start_defocus_um=15.0)
+        oracle.rig = self.rig
+        self.oracle = oracle
+
+    def run(self) -> Any:
+        with self.rig:
+            return Calibrator(self.rig, self.oracle, self.config).run()  # type: ignore[arg-type]
+
+
+class TestRefused:
+    def test_a_stage_that_does_not_move(self, network: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+        bench = Bench(network)
+        monkeypatch.setattr(bench.rig.camera, "_defocus_dof", lambda t_s: 0.3)
+        object.__setattr__(bench.rig, "true_defocus_um", lambda: 0.3 * 3.4375)
+        with pytest.raises(Refused, match="does not change as the motor turns"):
+            bench.run()
+        assert abs(bench.rig.stage.position_um) < 30
+
+    def test_a_focus_at_the_end_of_the_travel(self, network: Oracle) -> None:
+        config = override(
+            Config(), "test", stage={"limit_low_um": -40.0, "limit_high_um": 60.0},
+            simulator={"pitch_factor": 1.2, "backlash_steps": SLACK},
+        )  # fmt: skip
+        rig = simulated_rig(for_measuring(config), start_defocus_um=15.0)
+        network.rig = rig
+        with rig, pytest.raises(Refused, match="no room to measure in"):
+            Calibrator(rig, network, config).run()  # type: ignore[arg-type]
+        low, high = rig.stage.limits_um
+        assert low <= rig.stage.position_um <= high
+
+    def test_sides_that_look_alike(self, network: Oracle) -> None:
+        bench = Bench(network)
+        real = network.look
+
+        def two_sided(*given: Any, **named: Any) -> Any:
+            look = real(*given, **named)
+            if look.log_likelihood is not None:
+                both = np.logaddexp(look.log_likelihood, look.log_likelihood[::-1])
+                object.__setattr__(look, "log_likelihood", both)
+            return look
+
+        network.look = two_sided  # type: ignore[method-assign]
+        with pytest.raises(Refused, match=r"direction cannot be told|focus was not found"):
+            bench.run()
+
+
+def test_it_ends_in_focus(network: Oracle) -> None:
+    bench = Bench(network, inverted=True)
+    bench.run()
+    assert bench.rig.true_defocus_um is not None
+    assert abs(bench.rig.true_defocus_um()) < 0.5 * 3.4375
