@@ -198,9 +198,9 @@ class TestGain:
         assert belief.read(0.0, 1.0, -60, 60).target == pytest.approx(focus, abs=1 / abs(gain))
 
     @pytest.mark.parametrize("gain", LEARNED.values)
-    def test_an_uncalibrated_microscope_is_learned_from_two_looks(self, gain: float) -> None:
+    def test_an_uncalibrated_microscope_is_learned_from_three_looks(self, gain: float) -> None:
         belief = Belief(-60, 60, LEARNED)
-        for place in (0.0, 9.0 / abs(gain)):
+        for place in (0.0, 5.0 / abs(gain), 9.0 / abs(gain)):
             belief.see(place, log_normal(gain * (place - 2.0)), BINS)
         weights = dict(zip(LEARNED.values, belief.gain_weights(), strict=True))
         assert sum(weights.values()) == pytest.approx(1)
