@@ -9,6 +9,9 @@
 Where a field is sharp is measured on its own planes, and a field without a clear peak in them is not kept.
 The sharpest place of a specimen that refracts lies about a depth of field beside the geometric focus
 (decision 0003), so about.json keeps where the loop ended, too, and of a simulated field where the focus is.
+
+Of a microscope that nobody has calibrated, lengths are what the configured pitch makes of them; `gain` in
+about.json is what the loop found the pitch to be in units of that, negative for the other direction.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.belief import KNOWN
 from edge.camera.base import Frame
 from edge.camera.health import fault_of
 from edge.errors import InputError
@@ -63,6 +67,10 @@ class Plan:
     def step_steps(self, rig: Rig) -> int:
         """From plane to plane in whole motor steps, the same for all; 1 where the motor has no finer ones."""
         return max(1, round(abs(rig.um_from_dof(self.step_dof)) / rig.stage.um_per_step))
+
+    def step_dof_of(self, rig: Rig) -> float:
+        """What that is in depths of field, as the stage counts them."""
+        return abs(rig.dof_from_um(self.step_steps(rig) * rig.stage.um_per_step))
 
 
 @dataclass(frozen=True)
@@ -190,7 +198,8 @@ class Collector:
             "loop_focus_z": round(self._loop_um, 6),
             **self._true_focus(),
             "step_um": self._step_um,
-            "step_dof": abs(self._rig.dof_from_um(self._step_um)),
+            "step_dof": self._plan.step_dof_of(self._rig),
+            **({} if self._rig.gains is KNOWN else {"gain": self._scope.gain}),
             "planes": len(z_um),
             "planes_asked": self._plan.planes,
             "sharpness": {"lowest_z": values[0], "peak": peak.sharpness, "highest_z": values[-1]},

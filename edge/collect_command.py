@@ -34,6 +34,8 @@ MOST_FIELDS = 9999
 #: So many fields running that come to nothing end it, where nobody is asked.
 MOST_REFUSED = 3
 GAVE_UP = 4
+#: Planes that are farther from the distance asked for, as a share of it, are told of.
+OTHER_STEP = 0.2
 _LONGEST_NAME = 100
 
 
@@ -133,9 +135,16 @@ class _Bench:
             return hardware.hardware_rig(self._config), self._config
         self.seed += 1
         config = override(self._config, "next field", simulator={"seed": self.seed})
-        with Bar("simulating the field", 1) as bar:
+        with contextlib.ExitStack() as until_done:
+            bars: list[Bar] = []
+
+            def report(share: float) -> None:
+                if not bars:  # no bar where the field is in the cache
+                    bars.append(until_done.enter_context(Bar("simulating the field", 1)))
+                bars[0].set_share(share)
+
             start_um = config.simulator.start_defocus_um
-            return rig.simulated_rig(config, start_defocus_um=start_um, progress=bar.set_share), config
+            return rig.simulated_rig(config, start_defocus_um=start_um, progress=report), config
 
     def about(self) -> dict[str, Any]:
         """What about.json says of a simulated field; nothing of a real one."""
@@ -172,6 +181,7 @@ class _Session:
         self._out, self._plan, self._bench, self._prompt, self._facts = out, plan, bench, prompt, facts
         self._there = there
         self._next = max(there, default=0) + 1
+        self._told_of_step = False
         self.recorded: list[Recorded] = []
 
     def record(self, missing: int, *, said: bool) -> tuple[str, int]:
@@ -215,6 +225,13 @@ class _Session:
         """InputError for what can be known before anything moves. BLOCKS for a frame."""
         check_optics(self._there, made.optics)
         check_room(made, self._plan)
+        step_dof = self._plan.step_dof_of(made)
+        if abs(step_dof / self._plan.step_dof - 1) > OTHER_STEP and not self._told_of_step:
+            self._told_of_step = True
+            console.note(
+                f"planes are {step_dof:.2g} depths of field apart: the motor's step of"
+                f" {made.stage.um_per_step:g} µm allows no nearer to {self._plan.step_dof:g}"
+            )
         frame = made.camera.capture(made.clock.now_s())
         check_space(self._out, frame.image.nbytes, self._plan.planes, left)
 

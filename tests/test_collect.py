@@ -31,6 +31,14 @@ STEP_UM = 33 * 0.062
 """0.6 depths of field are 2.0625 µm: the nearest whole number of motor steps."""
 FEW = ("--planes", 9, "--yes")
 CARD = SimpleNamespace(name="oracle", flatbuffer_sha256="0" * 64)
+HARDWARE = """
+[stage]
+driver = "marlin"
+[serial]
+port = "/dev/ttyACM0"
+[camera]
+driver = "opencv"
+"""
 
 
 class Terminal(io.StringIO):
@@ -80,6 +88,16 @@ def sharpest_um(seed: int) -> float:
             frame = scope.camera.capture(scope.stage.last_motion_ended_s + 0.1)
             seen[scope.stage.position_um] = collect.sharpness(frame.image, scope.optics.model_scale)
         return max(seen, key=lambda z: seen[z])
+
+
+def pressed_again_and_again(monkeypatch: pytest.MonkeyPatch, pin: int) -> FakeGpio:
+    """Pins of which one has a button to ground that somebody plays with."""
+    gpio = FakeGpio()
+    gpio.setmode(gpio.BCM)
+    gpio.pull[pin] = lambda: int(len(gpio.reads) % 12 < 6)
+    monkeypatch.setattr("firmware_iface.gpio.load", lambda: gpio)
+    monkeypatch.setattr(panel, "_POLL_S", 0.001)
+    return gpio
 
 
 def moves(network: Oracle) -> int:
@@ -210,6 +228,26 @@ class TestOneField:
         assert network.rig is not None
         assert network.rig.true_defocus_um is not None
         assert abs(network.rig.true_defocus_um()) < DOF_UM, "back where the loop had left it"
+
+    def test_a_pitch_that_nobody_knows(self, parfocal: Parfocal, network: Oracle, out: Path) -> None:
+        config = toml(out.parent, "[simulator]\npitch_factor = 2.0\ninverted = true\n")
+        assert parfocal("collect", out, "--fields", 1, *FEW, "--config", config)[0] == 0
+        found = about(out / "field-001")
+        assert found["gain"] == pytest.approx(-2.0, rel=0.3)
+        assert network.rig is not None
+        assert network.rig.true_defocus_um is not None
+        focus = network.rig.stage.position_um + network.rig.true_defocus_um() / 2
+        assert found["true_focus_z"] == pytest.approx(focus, abs=0.001)
+
+    def test_a_motor_with_coarse_steps(self, parfocal: Parfocal, network: Oracle, out: Path) -> None:
+        config = toml(out.parent, "[stage]\num_per_step = 3.0\nbacklash_steps = 5\n"
+            "[simulator]\nbacklash_steps = 5\n")  # fmt: skip
+        code, _, err = parfocal("collect", out, "--fields", 2, *FEW, "--config", config)
+        assert code == 0
+        assert np.diff(ZStack.open(out / "field-001").z_um) == pytest.approx(3.0)
+        assert about(out / "field-001")["step_dof"] == pytest.approx(3 / DOF_UM)
+        note = "planes are 0.87 depths of field apart: the motor's step of 3 µm allows no nearer to 0.6"
+        assert err.splitlines() == [note], "said once"
 
     def test_as_json(self, parfocal: Parfocal, network: Oracle, out: Path) -> None:
         code, said, _ = parfocal("collect", out, "--fields", 2, *FEW, "--json")
@@ -427,11 +465,7 @@ class TestPrompt:
         assert not out.exists()
 
     def test_the_button_goes_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        gpio = FakeGpio()
-        gpio.setmode(gpio.BCM)
-        gpio.pull[21] = lambda: int(len(gpio.reads) % 12 < 6)  # pressed again and again, to ground
-        monkeypatch.setattr("firmware_iface.gpio.load", lambda: gpio)
-        monkeypatch.setattr(panel, "_POLL_S", 0.001)
+        gpio = pressed_again_and_again(monkeypatch, 21)
         config = override(Config(), "test", gpio={"focus_pin": 21})
         with Prompt(config, unasked=False, button=True, asks=True) as prompt:
             assert prompt.go_on("field-001 is recorded")
@@ -443,6 +477,26 @@ class TestPrompt:
 
 
 class TestHardware:
+    def test_the_button_goes_on_where_there_is_no_terminal(
+        self,
+        parfocal: Parfocal,
+        network: Oracle,
+        out: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        gpio = pressed_again_and_again(monkeypatch, 21)
+        opened = rig.simulated_rig
+        monkeypatch.setattr(hardware, "hardware_rig", lambda config: opened(config, start_defocus_um=20.0))
+        monkeypatch.setattr(rig, "simulated_rig", lambda *given, **named: pytest.fail("not the hardware"))
+        path = toml(tmp_path, HARDWARE + "[gpio]\nfocus_pin = 21\nled_pin = 20\n")
+        code, _, err = parfocal("collect", out, "--fields", 2, "--planes", 9, "--config", path)
+        assert code == 0
+        assert "field-001 is recorded: move the slide, then press the button" in err
+        assert len(collection.fields_in(out)) == 2
+        assert gpio.directions == {}
+        assert gpio.levels[20] == 0, "the LED is off"
+
     def test_one_microscope_for_all_fields(
         self,
         parfocal: Parfocal,
@@ -452,8 +506,7 @@ class TestHardware:
         state: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        path = toml(tmp_path, '[stage]\ndriver = "marlin"\n[serial]\nport = "/dev/ttyACM0"\n'
-            '[camera]\ndriver = "opencv"\n')  # fmt: skip
+        path = toml(tmp_path, HARDWARE)
         config = load_config(path)
         numbers = {name: 0.5 for name, field in Calibration.model_fields.items() if field.annotation is float}
         known = {"date": "2026-11-26", "objective": "20x0.40", "stage": "marlin", "model": "oracle"}
@@ -473,6 +526,7 @@ class TestHardware:
             assert Calibration.model_validate(kept["calibration"]) == found
             assert (kept["stage"], kept["camera"]) == ("marlin /dev/ttyACM0", "opencv")
             assert not {"seed", "specimen"} & set(kept)
+        assert "gain" not in kept
         again = [about(out / f"field-00{k}")["focus_z"] for k in (1, 2)]
         assert again[0] == pytest.approx(again[1], abs=0.1 * DOF_UM), "the same field, it was not moved"
 
