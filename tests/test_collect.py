@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -475,6 +476,26 @@ class TestPrompt:
         with pytest.raises(InputError, match="no terminal to ask at and no button"):
             Prompt(config, unasked=False, button=False, asks=True)
 
+    def test_a_press_that_came_too_early_was_not_meant(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        gpio = pressed_again_and_again(monkeypatch, 21)
+        playing, waited = gpio.pull[21], []
+
+        def level() -> int:
+            """Pressed before it is waited for, and again only after 20 readings of that."""
+            if prompt.state != "ready":
+                return playing()
+            waited.append(1)
+            return playing() if len(waited) > 20 else 1
+
+        config = override(Config(), "test", gpio={"focus_pin": 21})
+        with Prompt(config, unasked=False, button=True, asks=True) as prompt:
+            gpio.pull[21] = level
+            deadline_s = time.monotonic() + 10
+            while not vars(prompt)["_pressed"].is_set() and time.monotonic() < deadline_s:
+                time.sleep(0.001)
+            assert prompt.go_on("field-001 is recorded")
+        assert len(waited) > 20
+
 
 class TestHardware:
     def test_the_button_goes_on_where_there_is_no_terminal(
@@ -496,6 +517,30 @@ class TestHardware:
         assert len(collection.fields_in(out)) == 2
         assert gpio.directions == {}
         assert gpio.levels[20] == 0, "the LED is off"
+
+    def test_only_failures_that_follow_each_other_end_it(
+        self,
+        parfocal: Parfocal,
+        network: Oracle,
+        out: Path,
+        tmp_path: Path,
+        state: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        made = rig.simulated_rig
+        monkeypatch.setattr(hardware, "hardware_rig", lambda config: made(config, start_defocus_um=20.0))
+        record, comes_to = collect.Collector.record, iter("xx.xx.")
+
+        def recorded(self: collect.Collector, path: Path) -> collect.Recorded:
+            if next(comes_to) == "x":
+                raise collect.Refused("a reason")
+            return record(self, path)
+
+        monkeypatch.setattr(collect.Collector, "record", recorded)
+        code, _, err = parfocal("collect", out, "--fields", 2, *FEW, "--config", toml(tmp_path, HARDWARE))
+        assert code == 0
+        assert err.count("is not recorded: a reason\n") == 4
+        assert sorted(collection.fields_in(out)) == [1, 2]
 
     def test_one_microscope_for_all_fields(
         self,
