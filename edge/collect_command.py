@@ -67,6 +67,8 @@ def run(name: str, args: argparse.Namespace) -> int:
     plan = Plan(args.planes, args.step_dof)
     config = load_config(args.config)
     kind = args.rig or ("hardware" if hardware.is_configured(config) else "simulated")
+    if kind == "simulated":  # what is known of the motor is not true of a simulated one
+        config = override(config, "--rig simulated", stage={"driver": "none"}, camera={"driver": "none"})
     out = Path(args.out)
     with claimed(out):
         there = fields_in(out)
@@ -96,12 +98,12 @@ def _facts(args: argparse.Namespace, config: Config, network: Model, kind: str) 
         "slide": slide,
         "objective": config.optics.objective.strip(),
         "rig": kind,
-        "stage": calibration.stage_identity(config) if kind == "hardware" else "simulated",
+        "stage": calibration.stage_identity(config),
         "um_per_step": config.stage.um_per_step,
         "approach": config.stage.approach,
         "camera": config.camera.driver if kind == "hardware" else "simulated",
         "model": {"name": network.card.name, "flatbuffer_sha256": network.card.flatbuffer_sha256},
-        "calibration": None if found is None or kind != "hardware" else found.model_dump(mode="json"),
+        "calibration": None if found is None else found.model_dump(mode="json"),
     }
 
 

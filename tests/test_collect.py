@@ -50,8 +50,8 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def network(network: Oracle, monkeypatch: pytest.MonkeyPatch) -> Oracle:
-    """The oracle, with what a model file says of itself."""
+def network(network: Oracle, state: Path, monkeypatch: pytest.MonkeyPatch) -> Oracle:
+    """The oracle, with what a model file says of itself; nothing is known of the microscope."""
     monkeypatch.setattr(Oracle, "card", CARD, raising=False)
     return network
 
@@ -89,6 +89,13 @@ def sharpest_um(seed: int) -> float:
             frame = scope.camera.capture(scope.stage.last_motion_ended_s + 0.1)
             seen[scope.stage.position_um] = collect.sharpness(frame.image, scope.optics.model_scale)
         return max(seen, key=lambda z: seen[z])
+
+
+def known(stage: str) -> Calibration:
+    """What was found of a microscope."""
+    numbers = {name: 0.5 for name, field in Calibration.model_fields.items() if field.annotation is float}
+    words = {"date": "2026-11-26", "objective": "20x0.40", "stage": stage, "model": "oracle"}
+    return Calibration.model_validate({**numbers, **words})
 
 
 def pressed_again_and_again(monkeypatch: pytest.MonkeyPatch, pin: int) -> FakeGpio:
@@ -158,6 +165,16 @@ class TestOneField:
         ends = found["sharpness"]
         assert ends["peak"] > 2 * max(ends["lowest_z"], ends["highest_z"])
         assert found["date"][:2] == "20"
+
+    def test_its_calibration(self, parfocal: Parfocal, network: Oracle, out: Path) -> None:
+        found = known("simulated")
+        calibration.write(found, Config())
+        motor = toml(out.parent, HARDWARE)
+        calibration.write(known("marlin"), load_config(motor))
+        words = ("collect", out, "--fields", 1, *FEW, "--rig", "simulated", "--config", motor)
+        assert parfocal(*words)[0] == 0
+        assert Calibration.model_validate(about(out / "field-001")["calibration"]) == found
+        assert about(out / "field-001")["stage"] == "simulated"
 
     def test_it_replays(self, parfocal: Parfocal, network: Oracle, out: Path) -> None:
         parfocal("collect", out, "--fields", 1, *FEW)
@@ -552,11 +569,8 @@ class TestHardware:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         path = toml(tmp_path, HARDWARE)
-        config = load_config(path)
-        numbers = {name: 0.5 for name, field in Calibration.model_fields.items() if field.annotation is float}
-        known = {"date": "2026-11-26", "objective": "20x0.40", "stage": "marlin", "model": "oracle"}
-        found = Calibration.model_validate({**numbers, **known})
-        calibration.write(found, config)
+        found = known("marlin")
+        calibration.write(found, load_config(path))
         made: list[rig.Rig] = []
 
         def opened(given: Config) -> rig.Rig:
