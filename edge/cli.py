@@ -40,6 +40,7 @@ COMMANDS = {
     "move": ("edge.hands_on", "move the stage by a distance"),
     "home": ("edge.hands_on", "move the stage to its limit switch and count from there"),
     "snap": ("edge.hands_on", "take one frame"),
+    "collect": ("edge.collect_command", "record z-stacks around the focus, field after field"),
     "serve": ("edge.service.command", "focus at start, then serve page, button, signal and clock"),
     "doctor": ("edge.doctor", "check the machine, camera and motor"),
     "model": ("edge.model_command", "list, choose or take back the model file that is used"),

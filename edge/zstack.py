@@ -17,7 +17,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -152,7 +152,7 @@ class ZStack:
 def write_zstack(
     path: PathLike,
     planes: Iterable[tuple[str, float, RGB]],
-    about: Mapping[str, Any],
+    about: Mapping[str, Any] | Callable[[], Mapping[str, Any]],
     *,
     overwrite: bool = False,
     z_in_planes: bool = False,
@@ -162,11 +162,12 @@ def write_zstack(
 
     `planes` are (file name ending in .png, z in µm, (H, W, 3) uint8 RGB), written as they come, so a
     generator needs memory for one. Rows keep their order. With `z_in_planes` z counts planes, where the step
-    in µm is not known, and the table says `z_plane`. Raises InputError where `path` has content;
+    in µm is not known, and the table says `z_plane`. A function in place of `about` is called once all planes
+    are written; what it raises leaves no folder. Raises InputError where `path` has content;
     `overwrite` allows for that only where the content is a z-stack. ValueError for names, sizes, z or
     `about` that no reader would take.
     """
-    about_text = json.dumps(dict(about), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    about_text = None if callable(about) else _about_text(about)
     target = Path(path)
     if overwrite and target.is_dir() and any(target.iterdir()) and not (target / TABLE).is_file():
         raise StackError(f"{path}: the folder holds something other than a z-stack, it is not overwritten")
@@ -192,7 +193,14 @@ def write_zstack(
         if not names:
             raise ValueError("a z-stack needs at least one plane")
         (folder / TABLE).write_text(table.getvalue(), encoding="utf-8")
+        if callable(about):
+            about_text = _about_text(about())
+        assert about_text is not None
         (folder / ABOUT).write_text(about_text, encoding="utf-8")
+
+
+def _about_text(about: Mapping[str, Any]) -> str:
+    return json.dumps(dict(about), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 @dataclass(frozen=True)

@@ -232,6 +232,24 @@ class TestWrite:
             write_zstack(tmp_path / "s", planes, about)
         assert list(tmp_path.iterdir()) == []
 
+    def test_about_that_is_known_at_the_end(self, tmp_path: Path) -> None:
+        written: list[str] = []
+
+        def planes() -> Iterator[tuple[str, float, np.ndarray]]:
+            for plane in self.planes():
+                yield plane
+                written.append(plane[0])
+
+        write_zstack(tmp_path / "s", planes(), lambda: {"seen": written})
+        assert ZStack.open(tmp_path / "s").about["seen"] == [name for name, _, _ in self.planes()]
+
+        def refuse() -> dict[str, object]:
+            raise InputError("no good")
+
+        with pytest.raises(InputError, match="no good"):
+            write_zstack(tmp_path / "t", self.planes(), refuse)
+        assert [path.name for path in tmp_path.iterdir()] == ["s"]
+
 
 class TestRealStacks:
     @pytest.mark.parametrize(

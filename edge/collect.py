@@ -1,0 +1,227 @@
+"""Recording a z-stack about the focus of one field. It MOVES the stage.
+
+    the ordinary loop finds the focus      ──────▶ •
+    exposure is held as it is there                ▮
+    to the far end, against the approach   ◀───────┘
+    plane after plane, one settled frame   •─•─•─•─•─•─•─•─•▶     always on in the direction of approach,
+    back to where the planes are sharpest          •              so slack has no part in the distances
+
+Where a field is sharp is measured on its own planes, and a field without a clear peak in them is not kept.
+The sharpest place of a specimen that refracts lies about a depth of field beside the geometric focus
+(decision 0003), so about.json keeps where the loop ended, too, and of a simulated field where the focus is.
+
+Of a microscope that nobody has calibrated, lengths are what the configured pitch makes of them; `gain` in
+about.json is what the loop found the pitch to be in units of that, negative for the other direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.belief import KNOWN
+from edge.camera.base import Frame
+from edge.camera.health import fault_of
+from edge.errors import InputError
+from edge.files import RGB
+from edge.microscope import FRAMES_IN_FLIGHT, Microscope
+from edge.rig import Rig
+from edge.sharpness import sharpness
+from edge.stack_focus import focus_scale, peak_of
+from edge.sweep import Peak
+from edge.zstack import write_zstack
+
+__all__ = ["Collector", "Plan", "Recorded", "Refused", "check_room"]
+
+FEWEST_PLANES, MOST_PLANES = 5, 1001
+LEAST_STEP_DOF, MOST_STEP_DOF = 0.05, 20.0
+#: So many planes must find room on either side of the focus, else the peak could not be told.
+FEWEST_BESIDE = 2
+
+
+class Refused(Exception):
+    """A field was not recorded, and why, in one line. Nothing of it is kept."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``planes`` (odd) of a stack, ``step_dof`` depths of field apart. InputError out of bounds."""
+
+    planes: int = 21
+    step_dof: float = 0.6
+
+    def __post_init__(self) -> None:
+        if not FEWEST_PLANES <= self.planes <= MOST_PLANES or self.planes % 2 == 0:
+            raise InputError(
+                f"--planes {self.planes}: an odd number from {FEWEST_PLANES} to {MOST_PLANES} is allowed"
+            )
+        if not LEAST_STEP_DOF <= self.step_dof <= MOST_STEP_DOF:
+            raise InputError(
+                f"--step-dof {self.step_dof:g}: {LEAST_STEP_DOF:g} to {MOST_STEP_DOF:g} is allowed"
+            )
+
+    def step_steps(self, rig: Rig) -> int:
+        """From plane to plane in whole motor steps, the same for all; 1 where the motor has no finer ones."""
+        return max(1, round(abs(rig.um_from_dof(self.step_dof)) / rig.stage.um_per_step))
+
+    def step_dof_of(self, rig: Rig) -> float:
+        """What that is in depths of field, as the stage counts them."""
+        return abs(rig.dof_from_um(self.step_steps(rig) * rig.stage.um_per_step))
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A field that is on the disk; lengths along the stage, in µm, as the stage counts them."""
+
+    name: str
+    planes: int
+    step_um: float
+    low_um: float
+    high_um: float
+    focus_um: float
+    """Where its planes are sharpest."""
+    sharpness: float
+    """There."""
+
+
+def check_room(rig: Rig, plan: Plan) -> None:
+    """InputError where the planes find no room between the limits, wherever the focus may be. No motion."""
+    low, high = rig.stage.reachable_um
+    step_um = plan.step_steps(rig) * rig.stage.um_per_step
+    span_um = (plan.planes - 1) * step_um
+    if span_um > high - low:
+        raise InputError(
+            f"{plan.planes} planes of {step_um:.4g} µm span {span_um:.4g} µm: the stage reaches {low:.4g} to"
+            f" {high:.4g} µm; fewer --planes or a smaller --step-dof"
+        )
+
+
+class Collector:
+    """Records fields with ``scope``, whose rig is entered. ``facts``: keys of about.json that are known
+    before. ``told(planes done, planes)`` is called after each plane.
+    """
+
+    def __init__(
+        self,
+        scope: Microscope,
+        plan: Plan,
+        facts: Mapping[str, Any],
+        *,
+        told: Callable[[int, int], None] = lambda done, of: None,
+    ) -> None:
+        self._scope, self._rig, self._plan, self._facts, self._told = scope, scope.rig, plan, facts, told
+        self._seen: dict[float, float] = {}
+        self._truth: dict[float, float] = {}
+        self._loop_um = 0.0
+
+    def record(self, path: Path) -> Recorded:
+        """Focus, record a z-stack into the new folder ``path``, go to its focus. MOVES the stage, BLOCKS.
+
+        Raises Refused where no focus is found, the limits leave no room about it, a frame shows nothing or
+        the planes have no clear peak; OSError where the disk is full or the camera fails: then the stage
+        goes back to where the loop left it, and ``path`` is not there. Errors of the motor pass.
+        """
+        result = self._scope.focus()
+        if result.result != "focused":
+            raise Refused(f"{result.result.replace('_', ' ')}: {result.reason}")
+        stage, began = self._rig.stage, self._rig.stage.position_steps
+        self._seen.clear()
+        self._truth.clear()
+        self._loop_um = stage.position_um
+        try:
+            self._rig.camera.lock()
+            write_zstack(path, self._planes(self._places(began)), self._about)
+        except (Refused, OSError, InputError):
+            self._back_to(began)
+            raise
+        finally:
+            self._rig.camera.unlock()
+        peak = self._clear_peak()
+        self._back_to(round(peak.position / stage.um_per_step))
+        z_um = sorted(self._seen)
+        return Recorded(path.name, len(z_um), self._step_um, z_um[0], z_um[-1], peak.position, peak.sharpness)
+
+    @property
+    def _step_um(self) -> float:
+        return self._plan.step_steps(self._rig) * self._rig.stage.um_per_step
+
+    def _places(self, focus: int) -> list[int]:
+        """The planes about ``focus`` in steps, in the order of approach; those out of reach left out."""
+        stage, step = self._rig.stage, self._plan.step_steps(self._rig)
+        low, high = (um / stage.um_per_step for um in stage.reachable_um)
+        half = self._plan.planes // 2
+        # Half a thousandth of a step: limits in µm are not whole steps to the last bit.
+        fits = [k for k in range(-half, half + 1) if low - 5e-4 <= focus + k * step <= high + 5e-4]
+        if not fits or fits[0] > -FEWEST_BESIDE or fits[-1] < FEWEST_BESIDE:
+            raise Refused(
+                f"the focus at {focus * stage.um_per_step:.2f} µm is too near a limit:"
+                f" {low * stage.um_per_step:.2f} to {high * stage.um_per_step:.2f} µm can be reached"
+            )
+        return [focus + k * step for k in fits][:: self._scope.config.stage.approach_sign]
+
+    def _planes(self, places: list[int]) -> Iterator[tuple[str, float, RGB]]:
+        """Each plane as it is recorded, named by its number in rising z. Moves the stage."""
+        stage, optics = self._rig.stage, self._rig.optics
+        scale = 1.0 if self._rig.assumed else focus_scale(optics.objective, optics.pixel_um)
+        number = {place: k for k, place in enumerate(sorted(places))}
+        for done, place in enumerate(places, start=1):
+            stage.move_to_steps(place)
+            image = self._settled_frame().image
+            if fault := fault_of(image):
+                raise Refused(f"the frame at {stage.position_um:.2f} µm is {fault}")
+            z_um = round(stage.position_um, 6)
+            self._seen[z_um] = sharpness(image, scale)
+            if self._rig.true_defocus_um is not None:
+                self._truth[z_um] = self._rig.true_defocus_um()
+            yield f"plane{number[place]:03d}.png", z_um, image
+            self._told(done, len(places))
+
+    def _settled_frame(self) -> Frame:
+        rig = self._rig
+        settled_s = rig.stage.last_motion_ended_s + self._scope.config.stage.settle_s
+        in_flight_s = FRAMES_IN_FLIGHT * rig.camera.frame_period_s
+        return rig.camera.capture(max(rig.clock.now_s() - in_flight_s, settled_s))
+
+    def _about(self) -> dict[str, Any]:
+        """All of about.json, once every plane was seen. Refused where they have no clear peak."""
+        z_um = sorted(self._seen)
+        values = [self._seen[z] for z in z_um]
+        peak = self._clear_peak()
+        return {
+            **self._facts,
+            "focus_z": peak.position,
+            "focus_from": "measured",
+            "loop_focus_z": round(self._loop_um, 6),
+            **self._true_focus(),
+            "step_um": self._step_um,
+            "step_dof": self._plan.step_dof_of(self._rig),
+            **({} if self._rig.gains is KNOWN else {"gain": self._scope.gain}),
+            "planes": len(z_um),
+            "planes_asked": self._plan.planes,
+            "sharpness": {"lowest_z": values[0], "peak": peak.sharpness, "highest_z": values[-1]},
+            "exposure_locked": True,
+        }
+
+    def _true_focus(self) -> dict[str, float]:
+        """Where a simulated field is in geometric focus; nothing of a real one."""
+        if not self._truth:
+            return {}
+        slope, at_zero = np.polyfit(list(self._truth), list(self._truth.values()), 1)
+        return {"true_focus_z": float(-at_zero / slope)}
+
+    def _clear_peak(self) -> Peak:
+        z_um = sorted(self._seen)
+        peak = peak_of(z_um, [self._seen[z] for z in z_um])
+        if not peak.clear:
+            raise Refused(peak.reason)
+        return peak
+
+    def _back_to(self, place: int) -> None:
+        """To ``place`` (steps), or as near as every move can go."""
+        stage = self._rig.stage
+        low, high = (round(um / stage.um_per_step) for um in stage.reachable_um)
+        stage.move_to_steps(min(max(place, low), high))
