@@ -525,7 +525,9 @@ class TestHardware:
     ) -> None:
         gpio = pressed_again_and_again(monkeypatch, 21)
         opened = rig.simulated_rig
-        monkeypatch.setattr(hardware, "hardware_rig", lambda config: opened(config, start_defocus_um=20.0))
+        monkeypatch.setattr(
+            hardware, "hardware_rig", lambda config, calibration: opened(config, start_defocus_um=20.0)
+        )
         monkeypatch.setattr(rig, "simulated_rig", lambda *given, **named: pytest.fail("not the hardware"))
         path = toml(tmp_path, HARDWARE + "[gpio]\nfocus_pin = 21\nled_pin = 20\n")
         code, _, err = parfocal("collect", out, "--fields", 2, "--planes", 9, "--config", path)
@@ -545,7 +547,9 @@ class TestHardware:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         made = rig.simulated_rig
-        monkeypatch.setattr(hardware, "hardware_rig", lambda config: made(config, start_defocus_um=20.0))
+        monkeypatch.setattr(
+            hardware, "hardware_rig", lambda config, calibration: made(config, start_defocus_um=20.0)
+        )
         record, comes_to = collect.Collector.record, iter("xx.xx.")
 
         def recorded(self: collect.Collector, path: Path) -> collect.Recorded:
@@ -573,7 +577,8 @@ class TestHardware:
         calibration.write(found, load_config(path))
         made: list[rig.Rig] = []
 
-        def opened(given: Config) -> rig.Rig:
+        def opened(given: Config, measured: calibration.Calibration | None) -> rig.Rig:
+            assert measured == found
             made.append(rig.simulated_rig(given, start_defocus_um=20.0))
             return made[-1]
 
