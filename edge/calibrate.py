@@ -35,7 +35,6 @@ from edge.microscope import Microscope
 from edge.model import Model
 from edge.rig import Rig
 from edge.sharpness import sharpness
-from firmware_iface.errors import LimitError
 
 __all__ = ["Calibrator", "Found", "Refused", "for_measuring"]
 
@@ -52,8 +51,12 @@ TAKEN_UP_DOF = 2.0
 #: Below these nothing can be told: change of the sharpness' logarithm, log odds of a changing picture and of
 #: the direction, share of the scale that was expected.
 LEAST_SWING, LEAST_CHANGE, LEAST_ODDS, LEAST_SCALE = 0.25, 30.0, 5.0, 0.25
+#: A sharpness whose logarithm changes by this much does so because the stage moves.
+MOVES_SWING = 0.7
 #: Added to each sharpness before its logarithm is taken: far below what a field with contrast has in focus.
 FLOOR = 1e-7
+#: Of a pass at least this share must lie between the soft limits.
+LEAST_SHARE = 0.6
 #: The pass is repeated where its middle, or its scale, was off by more.
 OFF_CENTRE_DOF, OFF_SCALE = 2.0, 1.35
 #: Settling: so many motions of so many dof, each watched for so long.
@@ -153,9 +156,6 @@ class Calibrator:
         try:
             self._rig.camera.lock()
             return self._measure(began_s)
-        except LimitError as error:
-            self._back_to(began)
-            raise Refused(f"there is no room to measure in: {error}") from error
         except (Refused, CameraError):
             self._back_to(began)
             raise
@@ -187,7 +187,7 @@ class Calibrator:
         places = np.concatenate([curve.places(one) for one in passes])
         says = [lik for one in looks for lik in one.says]
         final = fit_scale(places, says, self._bins, guess=dof)
-        self._judge(final, dof)
+        self._judge(final, dof, swing=curve.swing)
         settling, watched = self._settling(curve, final)
         self._end(curve, final)
         background, clipped = self._exposure()
@@ -219,7 +219,7 @@ class Calibrator:
                 scale = fit_scale(np.array(looks.screw), looks.says, self._bins, guess=guess)
             except ValueError as error:
                 raise Refused("too few frames show anything to measure by") from error
-            self._judge(scale, guess)
+            self._judge(scale, guess, swing=float(np.ptp(looks.log_sharpness)))
             off = abs(scale.focus - middle) * abs(scale.scale)
             wrong = max(abs(scale.scale) / guess, guess / abs(scale.scale))
             middle, guess = scale.focus, abs(scale.scale)
@@ -227,23 +227,33 @@ class Calibrator:
                 return looks, scale
         raise Refused("the focus does not stay where it is: drift, or a drive that slips")
 
-    def _judge(self, scale: Scale, guess: float) -> None:
-        if scale.changes < LEAST_CHANGE or abs(scale.scale) < LEAST_SCALE * guess:
+    def _judge(self, scale: Scale, guess: float, *, swing: float) -> None:
+        still = scale.changes < LEAST_CHANGE or abs(scale.scale) < LEAST_SCALE * guess
+        if still and swing < MOVES_SWING:
             raise Refused("the picture does not change as the motor turns: is the stage coupled to it?")
         if scale.odds < LEAST_ODDS:
-            raise Refused("the two sides of the focus look alike here: the direction cannot be told")
+            raise Refused(
+                "the network sees no difference between the two sides of the focus: the direction cannot"
+                " be told on this specimen"
+            )
 
     def _pass(
         self, name: str, share: float, middle: float, reach: int, apart: int, *, back: bool = False
     ) -> Looks:
         """Looks ``apart`` steps apart within ``reach`` of ``middle``; going on, from beyond all slack."""
         self._told(f"looking {name}", share)
-        looks, way = Looks(back), -1 if back else 1
-        begin = round(middle) - way * reach
-        if not back and self._screw > begin - self._most_slack:
-            self._turn(begin - self._most_slack)
-        for k in range(2 * reach // max(apart, 1) + 1):
-            self._turn(begin + way * k * apart)
+        looks, way, apart = Looks(back), -1 if back else 1, max(apart, 1)
+        low, high = self._ends
+        wanted = np.arange(round(middle) - reach, round(middle) + reach + 1, apart)[::way]
+        places = wanted[(wanted >= low) & (wanted <= high)].tolist()
+        if len(places) < LEAST_SHARE * len(wanted):
+            low_um, high_um = self._rig.stage.limits_um
+            raise Refused(f"the focus is too near the end of the travel ({low_um:.1f} to {high_um:.1f} µm)")
+        before = max(low, places[0] - self._most_slack)
+        if not back and self._screw > before:
+            self._turn(before)
+        for place in places:
+            self._turn(place)
             self._look(looks)
         return looks
 
@@ -251,7 +261,7 @@ class Calibrator:
         """Turn back until the picture has changed; the slack, about, in steps."""
         self._told("taking up the slack", 0.35)
         dof, begin = abs(scale.scale), self._screw
-        room = begin - self._lowest
+        room = begin - self._ends[0]
         taken, moved = 0.0, 0
         start = self._defocus(scale)
         while moved < 2:
@@ -358,18 +368,20 @@ class Calibrator:
         return math.log(sharpness(frame.image, self._rig.optics.model_scale) + FLOOR)
 
     def _turn(self, screw: float) -> None:
-        """Straight to ``screw``, steps in the direction of approach."""
-        self._rig.stage.turn_screw_to(self._sign * round(screw))
+        """Straight to ``screw``, steps in the direction of approach, or as far towards it as is allowed."""
+        low, high = self._ends
+        self._rig.stage.turn_screw_to(self._sign * min(max(round(screw), low), high))
 
     @property
     def _screw(self) -> int:
         return self._sign * self._rig.stage.screw_steps
 
     @property
-    def _lowest(self) -> float:
-        """The end of the travel against the approach, in steps in the direction of approach."""
+    def _ends(self) -> tuple[int, int]:
+        """Between which the screw may be turned, in steps in the direction of approach."""
         stage = self._rig.stage
-        return min(self._sign * um / stage.um_per_step for um in stage.limits_um)
+        low, high = sorted(self._sign * um / stage.um_per_step for um in stage.limits_um)
+        return math.ceil(low - 1e-6), math.floor(high + 1e-6)
 
     @property
     def _most_slack(self) -> int:

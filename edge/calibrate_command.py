@@ -13,10 +13,12 @@ from edge.calibrate import Calibrator, Found, Refused, for_measuring
 from edge.calibration import Calibration
 from edge.cli import FAILED, finite, go_on
 from edge.config import Config, load_config, override
+from edge.errors import InputError
 from edge.files import atomic_write_bytes
 from edge.outputs import checked
 from edge.progress import Bar
 from edge.rig import Rig
+from edge.zstack import ZStack
 
 __all__ = ["add_arguments", "lines", "run"]
 
@@ -27,7 +29,10 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     add("--config", metavar="FILE", help="TOML file that names objective and drivers")
     add("--objective", metavar="NAME", help="the objective that is in place, instead of the configuration's")
     text = "not said: hardware with a config that names its drivers, else simulated"
-    add("--rig", choices=("simulated", "hardware"), help=text)
+    add("--rig", choices=("simulated", "replay", "hardware"), help=text)
+    add("--stack", metavar="DIR", help="replay: a z-stack folder to try it on; nothing is kept")
+    text = "replay: µm between planes, where a stack counts planes (1)"
+    add("--step-um", metavar="U", type=finite, help=text)
     add("--start-defocus-um", metavar="X", type=finite, help="simulated: start this far past focus")
     add("--plot", metavar="FILE.png", help="draw what was seen")
     add("--json", action="store_true", help="print what was found as JSON")
@@ -58,12 +63,16 @@ def run(name: str, args: argparse.Namespace) -> int:
         console.note(f"calibrate: refused: {refusal}; {stays}")
         return FAILED
     kept = found.calibration(own, model=Path(network.name).name, date=_now())
-    path = calibration.write(kept, own)
+    path = None if args.stack is not None else calibration.write(kept, own)
     if args.json:
         print(json.dumps({**kept.model_dump(), "frames": found.frames, "seconds": found.seconds}, indent=2))
     else:
         print("\n".join(lines(found, kept, own)))
-        print(f"kept in {path}: used from now on for {kept.objective} on {kept.stage}")
+        print(
+            "replayed: nothing is kept"
+            if path is None
+            else f"kept in {path}: used from now on for {kept.objective} on {kept.stage}"
+        )
     if picture is not None:
         from edge.calibration_plot import draw
 
@@ -84,6 +93,17 @@ def _measured(args: argparse.Namespace, config: Config, network: model.Model) ->
 def _rig(args: argparse.Namespace, config: Config) -> Rig:
     own = for_measuring(config)
     kind = args.rig or ("hardware" if hardware.is_configured(config) else "simulated")
+    if args.stack is not None:
+        if args.rig not in (None, "replay") or args.start_defocus_um is not None:
+            raise InputError("--stack: is replayed, without another --rig and without --start-defocus-um")
+        stack = ZStack.open(args.stack, step_um=1.0 if args.step_um is None else args.step_um)
+        stack.check()
+        assumed = stack.z_in_planes and args.step_um is None
+        return rig.replay_rig(own, stack, start_plane=len(stack) // 4, step_assumed=assumed)
+    if args.step_um is not None:
+        raise InputError("--step-um has a meaning only with --stack")
+    if kind == "replay":
+        raise InputError("--rig replay: say which z-stack with --stack DIR")
     if kind == "hardware":
         return hardware.hardware_rig(own)
     start_um = args.start_defocus_um
