@@ -69,11 +69,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--microscopes", type=int, default=200)
     parser.add_argument("--hopeless", type=int, default=50)
     parser.add_argument("--seed", type=int, default=8)
+    text = "the drive's slack lies anywhere at first: taking it up shifts the specimen before the first look"
+    parser.add_argument("--power-on", action="store_true", help=text)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", action="store_true", help="print every microscope as JSON")
     args = parser.parse_args(argv)
-    jobs = [(k, args.seed, False) for k in range(args.microscopes)]
-    jobs += [(k, args.seed, True) for k in range(args.hopeless)]
+    jobs = [(k, args.seed, False, args.power_on) for k in range(args.microscopes)]
+    jobs += [(k, args.seed, True, args.power_on) for k in range(args.hopeless)]
     trials = []
     with ProcessPoolExecutor(args.workers) as pool, Bar("microscopes", len(jobs)) as bar:
         for trial in pool.map(_tried, jobs):
@@ -91,24 +93,24 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _tried(job: tuple[int, int, bool]) -> Trial:
-    number, seed, hopeless = job
+def _tried(job: tuple[int, int, bool, bool]) -> Trial:
+    number, seed, hopeless, power_on = job
     truth = drawn(number, seed, hopeless=hopeless)
     network = model.load("default")
-    found, trial = _calibrate(truth, network)
+    found, trial = _calibrate(truth, network, power_on)
     if hopeless:
         return trial
     # The same start for both, that no calibration has seen.
     start = float(np.random.default_rng((seed, number, 10)).uniform(-START_DOF, START_DOF))
-    runs = {"uncalibrated": _focused(truth, network, start, None)}
+    runs = {"uncalibrated": _focused(truth, network, start, None, power_on)}
     if found is not None:
-        runs["calibrated"] = _focused(truth, network, start, found)
+        runs["calibrated"] = _focused(truth, network, start, found, power_on)
     return Trial(**{**vars(trial), **runs})
 
 
-def _calibrate(truth: Truth, network: model.Model) -> tuple[Calibration | None, Trial]:
+def _calibrate(truth: Truth, network: model.Model, power_on: bool) -> tuple[Calibration | None, Trial]:
     own = configuration(truth)
-    with opened(truth, for_measuring(own)) as rig:
+    with opened(truth, for_measuring(own), power_on=power_on) as rig:
         try:
             found = Calibrator(rig, network, own).run()
         except Refused as refusal:
@@ -128,9 +130,11 @@ def _calibrate(truth: Truth, network: model.Model) -> tuple[Calibration | None, 
     return found.calibration(own, model=network.card.name, date=date), trial
 
 
-def _focused(truth: Truth, network: model.Model, start: float, found: Calibration | None) -> Run:
+def _focused(
+    truth: Truth, network: model.Model, start: float, found: Calibration | None, power_on: bool
+) -> Run:
     own = configuration(truth, run=1)
-    with opened(truth, own, run=1, start_dof=start, calibration=found) as rig:
+    with opened(truth, own, run=1, start_dof=start, calibration=found, power_on=power_on) as rig:
         scope = Microscope(rig, network, own)
         low, high = rig.stage.limits_um
         places: list[float] = [rig.stage.position_um]

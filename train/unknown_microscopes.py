@@ -101,8 +101,13 @@ def opened(
     run: int = 0,
     start_dof: float | None = None,
     calibration: Calibration | None = None,
+    power_on: bool = False,
 ) -> Rig:
-    """The rig of ``truth`` by `configuration` ``own``, its motor off; ``run`` gives other noise. Close it."""
+    """The rig of ``truth`` by `configuration` ``own``, its motor off; ``run`` gives other noise. Close it.
+
+    The drive was last moved up, as each move of a stage ends; ``power_on``: its slack lies anywhere, and to
+    take it up shifts the specimen by up to all of it before the first look.
+    """
     dof_um = own.optics.optics().dof_um
     rng = np.random.default_rng((truth.seed, truth.number, 9))
     name = "empty" if truth.hopeless == "empty" else truth.specimen
@@ -119,7 +124,7 @@ def opened(
         max_rate_steps_s=own.stage.max_rate_steps_s,
         acceleration_steps_s2=own.stage.acceleration_steps_s2,
         backlash_steps=1e9 if truth.hopeless == "stuck" else truth.backlash_steps,
-        initial_slack=5e8 if truth.hopeless == "stuck" else None,
+        initial_slack=5e8 if truth.hopeless == "stuck" else None if power_on else 0.0,
         vibration_amplitude_steps=0.0 if truth.hopeless == "stuck" else truth.ring_dof / step_dof,
         vibration_hz=truth.ring_hz,
         vibration_decay_s=truth.decay_s,
