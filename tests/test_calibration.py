@@ -8,38 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_calibration import found
 from fake_machine import Computer, uln2003
 
 from edge import calibration
-from edge.calibration import Calibration, calibrated, in_force, note_run, scale_of, stage_identity
+from edge.calibration import calibrated, in_force, note_run, scale_of, stage_identity
 from edge.config import Config, override
 from edge.doctor import motor
 from edge.errors import InputError
 from edge.rig import UNCALIBRATED, as_measured, measured, simulated_rig
 
 DOF_UM = 3.4375
-
-
-def found(**changes: Any) -> Calibration:
-    keys: dict[str, Any] = {
-        "date": "2026-01-02T03:04:05+00:00",
-        "objective": "20x0.40",
-        "stage": "simulated",
-        "model": "parfocal-default",
-        "dof_per_step": -0.03,
-        "dof_per_step_sigma": 0.001,
-        "direction_odds": 200.0,
-        "backlash_steps": 120.0,
-        "backlash_steps_sigma": 2.0,
-        "settle_s": 0.25,
-        "settle_s_sigma": 0.01,
-        "drift_dof_s": 0.01,
-        "drift_dof_s_sigma": 0.001,
-        "background": 200.0,
-        "clipped": 0.0,
-        "specimen_swing": 3.0,
-    }
-    return Calibration(**{**keys, **changes})
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_calibration import found
 from fake_field import blurred_field, empty_field, specimen
 from oracle import Oracle
 
 from edge import rig as rigs
+from edge.calibration import Calibration
 from edge.config import Config, override
 from edge.errors import CameraError, FocusError
 from edge.holder import Holder, HoldStatus, alike
@@ -33,12 +35,18 @@ class Made:
     drift_um: Callable[[float], float] = lambda t_s: 0.0
     interval_s: float = 10.0
     start_um: float = 0.0
+    calibrated: Calibration | None = None
     away: list[HoldStatus] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        config = override(Config(), "test", simulator={"backlash_steps": 200, "seed": 3})
+        other = {"inverted": True, "pitch_factor": 1.25} if self.calibrated else {}
+        config = override(Config(), "test", simulator={"backlash_steps": 200, "seed": 3, **other})
         self.rig: Rig = rigs.simulated_rig(
-            config, start_defocus_um=self.start_um, specimen=specimen(), drift_um=self.drift_um
+            config,
+            start_defocus_um=self.start_um,
+            specimen=specimen(),
+            drift_um=self.drift_um,
+            calibration=self.calibrated,
         )
         self.rig.stage.__enter__()
         oracle = Oracle()
@@ -47,7 +55,8 @@ class Made:
         self.scope = Microscope(self.rig, oracle, config)  # type: ignore[arg-type]
         # A whole focus run is tested elsewhere; here the stage is put where it would end.
         self.rig.stage.move_to_um(self.rig.stage.position_um)
-        self.rig.stage.move_to_um(self.rig.stage.position_um - self.truth_um)
+        truth = self.rig.optics.dof_from_um(self.truth_um)
+        self.rig.stage.move_to_um(self.rig.stage.position_um - self.rig.um_from_dof(truth))
         self.holder = Holder(self.scope, interval_s=self.interval_s)
 
     @property
@@ -89,6 +98,19 @@ def test_an_hour_of_drift(rate_um_s: float) -> None:
     assert status.moves == made.rig.stage.moves - moves
     assert 10 < status.moves < 40 if rate_um_s else status.moves == 0
     assert set(status.as_dict()) >= {"state", "reason", "drift_um", "moves", "looks", "next_s"}
+
+
+@pytest.mark.parametrize("rate_um_s", [0.01, -0.01])
+def test_a_stage_that_runs_the_other_way_is_held_once_it_is_calibrated(rate_um_s: float) -> None:
+    measured = found(dof_per_step=-1.25 * 0.062 / DOF_UM, backlash_steps=200.0)
+    made = Made(lambda t_s: rate_um_s * t_s, interval_s=20.0, calibrated=measured)
+    began_s, began_um = made.rig.clock.now_s(), made.rig.stage.position_um
+    defocus: list[float] = []
+    while made.rig.clock.now_s() < began_s + 1800:
+        defocus += made.steps(1)
+    assert np.max(np.abs(defocus)) < 1.0
+    assert made.holder.status.drift_um == pytest.approx(rate_um_s * 1800 / 1.25, abs=2.0)
+    assert made.rig.stage.position_um - began_um == pytest.approx(rate_um_s * 1800 / 1.25, abs=2.5)
 
 
 def test_making_one_moves_nothing_and_looks_at_nothing() -> None:
