@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +60,8 @@ LEAST_SHARE = 0.6
 OFF_CENTRE_DOF, OFF_SCALE = 2.0, 1.35
 #: Settling: so many motions of so many dof, each watched for so long.
 MOTIONS, MOTION_DOF, WATCH_S = 6, 2.0, 0.7
+#: They end where the sharpness' curve is steep for so far to both sides.
+FLANK_DOF = 0.4
 
 
 class Refused(Exception):
@@ -296,7 +297,7 @@ class Calibrator:
             self._turn(flank - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof)
             # Frames at other phases of the motion each time.
             self._rig.clock.sleep_s(k / MOTIONS * self._rig.camera.frame_period_s)
-            self._turn(flank)
+            self._turn_to_place(flank, curve)
             ended_s = self._rig.stage.last_motion_ended_s
             times: list[float] = []
             values: list[float] = []
@@ -315,34 +316,40 @@ class Calibrator:
         return fit_settling(*watched), watched
 
     def _flank(self, curve: Curve, scale: Scale) -> tuple[float, Callable[[Array], Array]]:
-        """The middle of a steep side of the sharpness' curve, as a place for the screw now; and what gives a
-        place, in steps from somewhere, for the logarithm of a sharpness there.
+        """Where the sharpness' curve is steepest, and what gives a place, in steps, for the logarithm of a
+        sharpness on that side.
         """
         dof = abs(scale.scale)
         reach = NEAR_DOF / dof
         within = np.linspace(max(curve.low, scale.focus - reach), min(curve.high, scale.focus + reach), 400)
         values = curve.spline(within)
-        # The longest fall, in sharpness, between two turns of the curve.
-        turns = np.flatnonzero(np.diff(np.sign(np.diff(values)))) + 1
-        ends = [0, *turns.tolist(), len(within) - 1]
-        first, last = max(pairwise(ends), key=lambda e: float(abs(values[e[0]] - values[e[1]])))
-        side, level = within[first : last + 1], values[first : last + 1]
-        middle = (level[0] + level[-1]) / 2
-        order = 1 if level[-1] > level[0] else -1
+        slopes = np.gradient(values, within)
+        # Steep, and as steep for some way to both sides.
+        beside = max(1, round(FLANK_DOF / dof / (within[1] - within[0])))
+        windows = np.lib.stride_tricks.sliding_window_view(slopes, 2 * beside + 1)
+        steep = np.maximum(windows.min(axis=1), -windows.max(axis=1))
+        k = int(steep.argmax()) + beside
+        order = 1 if slopes[k] > 0 else -1
+        falls = np.flatnonzero(slopes * order <= 0)
+        first, last = (
+            int(max(falls[falls < k], default=-1)) + 1,
+            int(min(falls[falls > k], default=len(within))),
+        )
+        side, level = within[first:last], values[first:last]
 
         def place_of(seen: Array) -> Array:
             return np.asarray(np.interp(seen, level[::order], side[::order]))
 
-        # The curve holds for the middle of the time: the focus has crept on since.
-        crept = curve.creep * (self._rig.clock.now_s() - curve.origin_s)
-        return float(place_of(np.array([middle]))[0]) - crept, place_of
+        return float(within[k]), place_of
+
+    def _turn_to_place(self, place: float, curve: Curve) -> None:
+        """Going on, to where ``place`` of ``curve`` is by now: it holds for the middle of the time."""
+        self._turn(place - curve.creep * (self._rig.clock.now_s() - curve.origin_s))
 
     def _end(self, curve: Curve, scale: Scale) -> None:
         """To the focus, from the side of the approach."""
-        crept = curve.creep * (self._rig.clock.now_s() - curve.origin_s)
-        place = scale.focus - crept
-        self._turn(place - 1.5 * curve.slack - 2 / abs(scale.scale))
-        self._turn(place)
+        self._turn(scale.focus - 1.5 * curve.slack - 3 / abs(scale.scale))
+        self._turn_to_place(scale.focus, curve)
         self._look(Looks(back=False))
 
     def _exposure(self) -> tuple[float, float]:

@@ -47,6 +47,8 @@ MOST_OFF_DOF, MOST_CREEP_DOF_S = 1.0, 0.05
 SCALE_SPAN, SCALE_STEP = 3.0, 0.02
 #: A stage that rings by less than this many depths of field has settled.
 SETTLED_DOF = 0.1
+#: What is left of a deviation when all has settled: drift and what the curve does not know, in dof.
+LEAST_NOISE_DOF = 0.02
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,7 @@ def fit_settling(since_s: Array, deviation_dof: Array) -> Settling:
     more, those of several motions together.
     """
     late = since_s > 0.75 * since_s.max()
-    noise = max(1e-3, float(np.sqrt(np.mean(deviation_dof[late] ** 2))))
+    noise = max(LEAST_NOISE_DOF, float(np.sqrt(np.mean(deviation_dof[late] ** 2))))
     widths = np.exp(np.linspace(math.log(0.02), math.log(8.0), 60))
     decays = np.exp(np.linspace(math.log(0.003), math.log(0.4), 70))
     swing = widths[:, None, None] * np.exp(-since_s[None, None, :] / decays[None, :, None])
