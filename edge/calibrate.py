@@ -25,7 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.calibration import Calibration, stage_identity
-from edge.calibration_fit import Curve, Pass, Scale, Settling, fit_curve, fit_scale, fit_settling
+from edge.calibration_fit import (
+    Curve,
+    Fingerprints,
+    Pass,
+    Scale,
+    Settling,
+    fit_curve,
+    fit_scale,
+    fit_settling,
+)
 from edge.camera.base import Frame
 from edge.camera.health import fault_of
 from edge.config import Config, override
@@ -45,7 +54,7 @@ REACH_DOF, APART_DOF, NEAR_DOF = 6.0, 0.5, 3.5
 PATIENCE_S = 0.35
 #: Strides that take up slack begin with so many dof and grow by this share of what was taken up.
 STRIDE_DOF, STRIDE_SHARE = 1.0, 0.2
-#: Slack is taken up where the network's defocus has changed by so many dof in two looks running.
+#: Slack is taken up where two looks running are those of places so many dof away.
 TAKEN_UP_DOF = 2.0
 #: Below these nothing can be told: change of the sharpness' logarithm, log odds of a changing picture and of
 #: the direction, share of the scale that was expected.
@@ -171,7 +180,8 @@ class Calibrator:
         guess = self._focus()
         first, scale = self._through(guess)
         dof = abs(scale.scale)  # of a step
-        slack = self._take_up(first, scale)
+        seen = Fingerprints(first.whole(), np.array([self._reading(lik) for lik in first.says]), dof)
+        slack = self._take_up(seen, dof)
         middle = scale.focus
         reach, near, apart = (round(x / dof) for x in (REACH_DOF, NEAR_DOF, APART_DOF))
         self._turn(first.screw[-1] + 2 / dof)
@@ -181,8 +191,9 @@ class Calibrator:
         fourth = self._pass("back once more", 0.75, middle - slack, near, apart, back=True)
         looks = (first, second, third, fourth)
         passes = tuple(one.whole() for one in looks)
-        said = np.array([self._reading(lik, scale) for one in looks for lik in one.says])
-        curve = fit_curve(passes, said, dof, slack=slack)
+        known = np.array([place for one in looks for place in self._recognised(one, seen)])
+        slack, creep = seen.slack_and_creep(passes, known, slack)
+        curve = fit_curve(passes, dof, slack=slack, creep=creep)
         if not math.isfinite(curve.noise) or curve.swing < max(LEAST_SWING, 5 * curve.noise):
             raise Refused("the sharpness hardly changes with focus: no clear peak to measure by")
         places = np.concatenate([curve.places(one) for one in passes])
@@ -258,34 +269,38 @@ class Calibrator:
             self._look(looks)
         return looks
 
-    def _take_up(self, first: Looks, scale: Scale) -> float:
+    def _take_up(self, seen: Fingerprints, dof: float) -> float:
         """Turn back until the picture has changed; the slack, about, in steps."""
         self._told("taking up the slack", 0.35)
-        dof, begin = abs(scale.scale), self._screw
+        begin = self._screw
         room = begin - self._ends[0]
         taken, moved = 0.0, 0
-        start = self._defocus(scale)
+        start = now = self._place(seen)
         while moved < 2:
             # A second look near the first one: farther on the network's reach may end.
             taken += STRIDE_DOF / dof if moved else max(STRIDE_DOF / dof, STRIDE_SHARE * taken)
             if taken > room:
                 raise Refused("turned back as far as the soft limit, and the picture did not change")
             self._turn(begin - taken)
-            now = self._defocus(scale)
-            moved = moved + 1 if start - now > TAKEN_UP_DOF else 0
-        return max(0.0, taken - (start - now) / dof)
+            now = self._place(seen)
+            moved = moved + 1 if (start - now) * dof > TAKEN_UP_DOF else 0
+        return max(0.0, taken - (start - now))
 
-    def _defocus(self, scale: Scale) -> float:
-        """What a look says, in dof, positive where the approach has gone past the focus."""
+    def _place(self, seen: Fingerprints) -> float:
+        """Where a look from here was seen before, in steps."""
         looks = Looks(back=True)
         self._look(looks)
-        return float(np.nan_to_num(self._reading(looks.says[0], scale)))
+        return self._recognised(looks, seen)[0]
 
-    def _reading(self, says: Array | None, scale: Scale) -> float:
-        """Mean defocus in dof, rising with the screw; nan for nothing."""
-        return (
-            math.nan if says is None else float(np.exp(says) @ self._bins) * math.copysign(1.0, scale.scale)
-        )
+    def _recognised(self, looks: Looks, seen: Fingerprints) -> list[float]:
+        return [
+            seen.place(self._reading(says), value)
+            for says, value in zip(looks.says, looks.log_sharpness, strict=True)
+        ]
+
+    def _reading(self, says: Array | None) -> float:
+        """Mean defocus in dof as the network has it; nan for nothing."""
+        return math.nan if says is None else float(np.exp(says) @ self._bins)
 
     def _settling(self, curve: Curve, scale: Scale) -> tuple[Settling, tuple[Array, Array]]:
         """Watch frame after frame behind motions that end where the sharpness changes most."""

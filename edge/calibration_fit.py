@@ -31,7 +31,7 @@ from scipy.optimize import least_squares
 
 from edge.belief import OUTLIER_SHARE
 
-__all__ = ["Curve", "Pass", "Scale", "Settling", "fit_curve", "fit_scale", "fit_settling"]
+__all__ = ["Curve", "Fingerprints", "Pass", "Scale", "Settling", "fit_curve", "fit_scale", "fit_settling"]
 
 Array = NDArray[np.float64]
 
@@ -39,8 +39,12 @@ Array = NDArray[np.float64]
 KNOTS_DOF = 0.6
 #: Stiffness of the spline where looks are few.
 STIFFNESS = 0.03
-#: What the network says within so many dof gives a first idea; searches begin there and so far beside it.
-READ_DOF, NEAR_DOF = 8.0, 0.4
+#: By so much do two looks at one place differ: dof that the network says, logarithm of the sharpness.
+READING_SIGMA, SHARPNESS_SIGMA = 0.5, 0.15
+#: Stands for a look that says nothing: unlike any other.
+BLANK_READING = 30.0
+#: Searches begin where looks were recognised and so far beside it, and no drift is taken for faster.
+NEAR_DOF, MOST_DRIFT_DOF_S = 0.4, 0.2
 #: A search goes so far from where it began, in dof and dof/s.
 MOST_OFF_DOF, MOST_CREEP_DOF_S = 1.0, 0.05
 #: Scales are tried from that of the guess divided by this to that times this, in steps of 2 %.
@@ -108,43 +112,62 @@ class Settling:
     sigma_s: float
 
 
-def fit_curve(passes: Sequence[Pass], defocus: Array, step_dof: float, *, slack: float) -> Curve:
-    """Slack and creep from ``passes`` in both directions. ``defocus``: what the network says of all their
-    looks, ``(N,)`` dof, rising with the screw, nan for nothing; ``step_dof``: dof of a step, about (above 0);
-    ``slack``: steps, about. ValueError for passes in one direction only.
+class Fingerprints:
+    """The looks of a pass by which later looks are recognised: what the network said, right or wrong, and how
+    sharp it was, over the place.
+    """
+
+    def __init__(self, of: Pass, readings: Array, step_dof: float) -> None:
+        """``readings``: what the network said of each look, ``(N,)`` dof, nan for nothing; ``step_dof``: dof of
+        a step, about.
+        """
+        order = np.argsort(of.screw)
+        screw = of.screw[order]
+        self._step_dof = step_dof
+        self._places = np.linspace(screw[0], screw[-1], 8 * len(screw))
+        self._time_s = np.interp(self._places, screw, of.time_s[order])
+        told = np.nan_to_num(readings[order], nan=BLANK_READING)
+        self._readings = np.interp(self._places, screw, told)
+        self._sharpness = np.interp(self._places, screw, of.log_sharpness[order])
+
+    def place(self, reading: float, log_sharpness: float) -> float:
+        """The place, in steps, whose look was most like this one."""
+        reading = BLANK_READING if math.isnan(reading) else reading
+        unlike = ((self._readings - reading) / READING_SIGMA) ** 2
+        unlike += ((self._sharpness - log_sharpness) / SHARPNESS_SIGMA) ** 2
+        return float(self._places[int(unlike.argmin())])
+
+    def slack_and_creep(self, passes: Sequence[Pass], places: Array, slack: float) -> tuple[float, float]:
+        """Both, about, from the ``places`` ``(N,)`` at which all looks of ``passes`` were recognised;
+        ``slack`` where too few were.
+        """
+        screw, time_s, back = (np.concatenate(parts) for parts in zip(*map(_columns, passes), strict=True))
+        margin = 1.0 / self._step_dof
+        known = (places > self._places[0] + margin) & (places < self._places[-1] - margin)
+        # A place was seen at its own time; since then it has crept.
+        since_s = time_s - np.interp(places, self._places, self._time_s)
+        if known.sum() < 8 or not (known & (back > 0)).any():
+            return slack, 0.0
+        columns = np.stack([back[known], since_s[known] / 10], axis=1) * self._step_dof
+        off = (places - screw - slack * back)[known] * self._step_dof
+        found = least_squares(lambda x: columns @ x - off, [0.0, 0.0], loss="soft_l1", f_scale=0.2).x
+        most = MOST_DRIFT_DOF_S / self._step_dof
+        return slack + float(found[0]), float(np.clip(found[1] / 10, -most, most))
+
+
+def _columns(of: Pass) -> tuple[Array, Array, Array]:
+    return of.screw, of.time_s, np.full(len(of.screw), float(of.back))
+
+
+def fit_curve(passes: Sequence[Pass], step_dof: float, *, slack: float, creep: float = 0.0) -> Curve:
+    """Slack and creep from ``passes`` in both directions. ``step_dof``: dof of a step, about (above 0);
+    ``slack`` in steps and ``creep`` in steps/s, both about. ValueError for passes in one direction only.
     """
     if len({one.back for one in passes}) != 2:
         raise ValueError("passes in both directions are needed")
-    slack, creep = _read_off(passes, defocus, step_dof, slack)
     reach = NEAR_DOF / step_dof
     tries = [_Alignment(passes, step_dof, start, creep) for start in (slack - reach, slack, slack + reach)]
     return min((one.fitted() for one in tries), key=lambda curve: curve.noise)
-
-
-def _read_off(passes: Sequence[Pass], defocus: Array, step_dof: float, slack: float) -> tuple[float, float]:
-    """Slack and creep by the network alone: a plane through what it says over screw, direction and time."""
-    screw, time_s, back = (
-        np.concatenate(parts)
-        for parts in zip(
-            *((p.screw, p.time_s, np.full(len(p.screw), p.back, float)) for p in passes), strict=True
-        )
-    )
-    told = np.abs(np.nan_to_num(defocus, nan=np.inf)) < READ_DOF
-    if told.sum() < 8 or len(set(back[told].tolist())) < 2:
-        return slack, 0.0
-    at = screw[told] + slack * back[told]
-    middle, origin_s = float(np.median(at)), float(time_s.mean())
-    columns = np.stack(
-        [(at - middle) * step_dof, back[told], (time_s[told] - origin_s) / 10, np.ones(int(told.sum()))],
-        axis=1,
-    )
-    found = least_squares(
-        lambda x: columns @ x - defocus[told], [1.0, 0.0, 0.0, 0.0], loss="soft_l1", f_scale=0.3
-    ).x
-    if not 0.3 < found[0] < 3:
-        return slack, 0.0
-    dof = found[0] * step_dof
-    return slack + float(found[1]) / dof, float(found[2]) / 10 / dof
 
 
 class _Alignment:
@@ -154,10 +177,10 @@ class _Alignment:
     """
 
     def __init__(self, passes: Sequence[Pass], step_dof: float, slack: float, creep: float) -> None:
-        self._screw = np.concatenate([one.screw for one in passes])
-        self._time_s = np.concatenate([one.time_s for one in passes])
+        self._screw, self._time_s, self._back = (
+            np.concatenate(parts) for parts in zip(*map(_columns, passes), strict=True)
+        )
         self._values = np.concatenate([one.log_sharpness for one in passes])
-        self._back = np.concatenate([np.full(len(one.screw), float(one.back)) for one in passes])
         self._origin_s = float(self._time_s.mean())
         self._slack, self._creep, self._step_dof = slack, creep, step_dof
         at = self._places(slack, creep)

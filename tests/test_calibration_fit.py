@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from focus_bench import BINS, log_normal
 
-from edge.calibration_fit import SETTLED_DOF, Pass, fit_curve, fit_scale, fit_settling
+from edge.calibration_fit import SETTLED_DOF, Fingerprints, Pass, fit_curve, fit_scale, fit_settling
 
 DOF_PER_STEP = 0.02
 SLACK, FOCUS = 130.0, 1000.0
 
 
-def passes(slack: float = SLACK, creep: float = 0.0, noise: float = 0.005) -> tuple[list[Pass], np.ndarray]:
+Passes = tuple[list[Pass], list[np.ndarray]]
+
+
+def passes(slack: float = SLACK, creep: float = 0.0, noise: float = 0.005) -> Passes:
     """Passes on, back, on, back over a peaked, lopsided curve; and what a network says of their looks."""
     rng = np.random.default_rng(0)
     out, said, now_s = [], [], 0.0
@@ -29,7 +32,18 @@ def passes(slack: float = SLACK, creep: float = 0.0, noise: float = 0.005) -> tu
         )
         out.append(Pass(screw, time_s, log_sharpness, back))
         said.append(x + 0.2 * rng.standard_normal(len(x)))
-    return out, np.concatenate(said)
+    return out, said
+
+
+def recognised(looks: list[Pass], said: list[np.ndarray], slack: float) -> tuple[float, float]:
+    """Slack and creep from looks known again by those of the first pass."""
+    seen = Fingerprints(looks[0], said[0], DOF_PER_STEP)
+    places = [
+        seen.place(float(reading), float(value))
+        for one, told in zip(looks, said, strict=True)
+        for reading, value in zip(told, one.log_sharpness, strict=True)
+    ]
+    return seen.slack_and_creep(looks, np.array(places), slack)
 
 
 class TestCurve:
@@ -37,29 +51,51 @@ class TestCurve:
     @pytest.mark.parametrize("creep_dof_s", [-0.05, 0.0, 0.05])
     def test_slack_and_drift(self, slack: float, creep_dof_s: float) -> None:
         looks, said = passes(slack, creep_dof_s / DOF_PER_STEP)
-        curve = fit_curve(looks, said, DOF_PER_STEP, slack=slack + 60)
+        about, creep = recognised(looks, said, slack + 60)
+        assert about == pytest.approx(slack, abs=0.5 / DOF_PER_STEP)
+        curve = fit_curve(looks, DOF_PER_STEP, slack=about, creep=creep)
         assert curve.slack == pytest.approx(slack, abs=0.03 / DOF_PER_STEP)
         assert curve.creep * DOF_PER_STEP == pytest.approx(creep_dof_s, abs=0.002)
         assert curve.slack_sigma < 0.05 / DOF_PER_STEP
         assert curve.noise < 0.03
 
-    def test_a_guess_that_is_far_off_is_put_right_by_what_the_network_says(self) -> None:
-        looks, said = passes()
-        curve = fit_curve(looks, said, 0.8 * DOF_PER_STEP, slack=SLACK + 4 / DOF_PER_STEP)
-        assert curve.slack == pytest.approx(SLACK, abs=2)
+    def test_a_network_that_is_wrong_on_one_side_is_recognised_all_the_same(self) -> None:
+        looks, said = passes(creep=1.0)
+        wrong = [np.where(one > 1.5, -one, one) for one in said]
+        about, creep = recognised(looks, wrong, SLACK + 200)
+        assert fit_curve(looks, DOF_PER_STEP, slack=about, creep=creep).slack == pytest.approx(SLACK, abs=2)
 
     def test_the_uncertainty_grows_with_the_noise(self) -> None:
-        quiet, loud = (fit_curve(*passes(noise=noise), DOF_PER_STEP, slack=SLACK) for noise in (0.002, 0.1))
+        quiet, loud = (fit_curve(passes(noise=noise)[0], DOF_PER_STEP, slack=SLACK) for noise in (0.002, 0.1))
         assert loud.slack_sigma > 3 * quiet.slack_sigma
 
     def test_passes_in_one_direction_say_nothing(self) -> None:
-        looks, said = passes()
+        looks, _ = passes()
         with pytest.raises(ValueError, match="both directions"):
-            fit_curve([looks[0], looks[2]], said, DOF_PER_STEP, slack=0)
+            fit_curve([looks[0], looks[2]], DOF_PER_STEP, slack=0)
 
     def test_passes_that_share_no_place_have_endless_noise(self) -> None:
+        assert fit_curve(passes()[0], DOF_PER_STEP, slack=5000).noise == math.inf
+
+
+class TestFingerprints:
+    def test_a_look_is_known_again(self) -> None:
+        looks, said = passes(noise=0.0)
+        seen = Fingerprints(looks[0], said[0], DOF_PER_STEP)
+        for k in range(0, 25, 3):
+            place = seen.place(float(said[0][k]), float(looks[0].log_sharpness[k]))
+            assert place == pytest.approx(looks[0].screw[k], abs=15)
+
+    def test_a_blank_look_is_like_the_blank_ones(self) -> None:
         looks, said = passes()
-        assert fit_curve(looks, np.full(len(said), math.nan), DOF_PER_STEP, slack=5000).noise == math.inf
+        said[0][:4] = math.nan
+        seen = Fingerprints(looks[0], said[0], DOF_PER_STEP)
+        assert seen.place(math.nan, float(looks[0].log_sharpness[1])) < looks[0].screw[4]
+
+    def test_looks_from_elsewhere_leave_the_guess(self) -> None:
+        looks, said = passes()
+        seen = Fingerprints(looks[0], said[0], DOF_PER_STEP)
+        assert seen.slack_and_creep(looks, np.full(100, looks[0].screw[0]), 77.0) == (77.0, 0.0)
 
 
 class TestScale:
