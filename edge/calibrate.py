@@ -12,29 +12,20 @@ that is configured. From there on the screw is turned straight, and nothing is d
     pass 4, back          ◀──•──•──•──
     settling                 ⟶ ▮▮▮▮▮▮▮             frame after frame behind a motion that ends on a flank
 
-`edge.calibration_fit` reads them. Wherever it ends, the stage stands where the focus is, or where it began.
+`edge.calibration_fit` and `edge.settling` read them. Wherever it ends, the stage stands where the focus is,
+or where it began.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.calibration import Calibration, stage_identity
-from edge.calibration_fit import (
-    Curve,
-    Fingerprints,
-    Pass,
-    Scale,
-    Settling,
-    fit_curve,
-    fit_scale,
-    fit_settling,
-)
+from edge.calibration_fit import Curve, Fingerprints, Scale, fit_curve, fit_scale
+from edge.calibration_found import Found, Looks, Refused
 from edge.camera.base import Frame
 from edge.camera.health import fault_of
 from edge.config import Config, override
@@ -42,6 +33,7 @@ from edge.errors import CameraError
 from edge.microscope import Microscope
 from edge.model import Model
 from edge.rig import Rig
+from edge.settling import Flank, Settling, fit_settling
 from edge.sharpness import sharpness
 
 __all__ = ["Calibrator", "Found", "Refused", "for_measuring"]
@@ -69,73 +61,6 @@ LEAST_SHARE = 0.6
 OFF_CENTRE_DOF, OFF_SCALE = 2.0, 1.35
 #: Settling: so many motions of so many dof, each watched for so long.
 MOTIONS, MOTION_DOF, WATCH_S = 6, 2.0, 0.7
-#: They end where the sharpness' curve is steep for so far to both sides.
-FLANK_DOF = 0.4
-
-
-class Refused(Exception):
-    """Nothing was calibrated, and why, in one line."""
-
-
-@dataclass
-class Looks:
-    """Looks of one pass as they come in: screw in the direction of approach, see `Pass`."""
-
-    back: bool
-    screw: list[float] = field(default_factory=list)
-    time_s: list[float] = field(default_factory=list)
-    log_sharpness: list[float] = field(default_factory=list)
-    says: list[Array | None] = field(default_factory=list)
-
-    def whole(self) -> Pass:
-        """As arrays."""
-        return Pass(np.array(self.screw), np.array(self.time_s), np.array(self.log_sharpness), self.back)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was measured; ``passes`` and ``says`` for drawing."""
-
-    curve: Curve
-    scale: Scale
-    settling: Settling
-    drift_dof_s: float
-    drift_sigma_dof_s: float
-    background: float
-    clipped: float
-    frames: int
-    seconds: float
-    passes: tuple[Pass, ...]
-    approach: int
-    bin_centres: Array
-    says: tuple[tuple[Array | None, ...], ...]
-    watched: tuple[Array, Array]
-
-    @property
-    def dof_per_step(self) -> float:
-        """Signed dof that a step in the positive direction adds."""
-        return self.scale.scale * self.approach
-
-    def calibration(self, config: Config, *, model: str, date: str) -> Calibration:
-        """What is kept of it."""
-        return Calibration(
-            date=date,
-            objective=config.optics.objective,
-            stage=stage_identity(config),
-            model=model,
-            dof_per_step=self.dof_per_step,
-            dof_per_step_sigma=self.scale.sigma,
-            direction_odds=self.scale.odds,
-            backlash_steps=max(0.0, self.curve.slack),
-            backlash_steps_sigma=self.curve.slack_sigma,
-            settle_s=self.settling.settle_s,
-            settle_s_sigma=self.settling.sigma_s,
-            drift_dof_s=self.drift_dof_s,
-            drift_dof_s_sigma=self.drift_sigma_dof_s,
-            background=self.background,
-            clipped=self.clipped,
-            specimen_swing=self.curve.swing,
-        )
 
 
 def for_measuring(config: Config) -> Config:
@@ -306,13 +231,13 @@ class Calibrator:
         """Watch frame after frame behind motions that end where the sharpness changes most."""
         self._told("watching it settle", 0.85)
         dof = abs(scale.scale)
-        flank, place_of = self._flank(curve, scale)
+        flank = Flank(curve, scale.focus, dof)
         since, deviation = [], []
         for k in range(MOTIONS):
-            self._turn(flank - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof)
+            self._turn(flank.place - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof)
             # Frames at other phases of the motion each time.
             self._rig.clock.sleep_s(k / MOTIONS * self._rig.camera.frame_period_s)
-            self._turn_to_place(flank, curve)
+            self._turn_to_place(flank.place, curve)
             ended_s = self._rig.stage.last_motion_ended_s
             times: list[float] = []
             values: list[float] = []
@@ -323,39 +248,12 @@ class Calibrator:
                 times.append((frame.exposure_start_s + frame.exposure_end_s) / 2 - ended_s)
                 values.append(self._log_sharpness(frame))
             at = np.array(times)
-            seen = (place_of(np.array(values)) - curve.creep * at) * dof
+            seen = (flank.places(np.array(values)) - curve.creep * at) * dof
             since.append(at)
             deviation.append(seen - np.median(seen[at > 0.7 * WATCH_S]))
         after = np.concatenate(since) > 0
         watched = np.concatenate(since)[after], np.concatenate(deviation)[after]
         return fit_settling(*watched), watched
-
-    def _flank(self, curve: Curve, scale: Scale) -> tuple[float, Callable[[Array], Array]]:
-        """Where the sharpness' curve is steepest, and what gives a place, in steps, for the logarithm of a
-        sharpness on that side.
-        """
-        dof = abs(scale.scale)
-        reach = NEAR_DOF / dof
-        within = np.linspace(max(curve.low, scale.focus - reach), min(curve.high, scale.focus + reach), 400)
-        values = curve.spline(within)
-        slopes = np.gradient(values, within)
-        # Steep, and as steep for some way to both sides.
-        beside = max(1, round(FLANK_DOF / dof / (within[1] - within[0])))
-        windows = np.lib.stride_tricks.sliding_window_view(slopes, 2 * beside + 1)
-        steep = np.maximum(windows.min(axis=1), -windows.max(axis=1))
-        k = int(steep.argmax()) + beside
-        order = 1 if slopes[k] > 0 else -1
-        falls = np.flatnonzero(slopes * order <= 0)
-        first, last = (
-            int(max(falls[falls < k], default=-1)) + 1,
-            int(min(falls[falls > k], default=len(within))),
-        )
-        side, level = within[first:last], values[first:last]
-
-        def place_of(seen: Array) -> Array:
-            return np.asarray(np.interp(seen, level[::order], side[::order]))
-
-        return float(within[k]), place_of
 
     def _turn_to_place(self, place: float, curve: Curve) -> None:
         """Going on, to where ``place`` of ``curve`` is by now: it holds for the middle of the time."""

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge import calibration, console, hardware, model, model_store, rig
-from edge.calibrate import Calibrator, Found, Refused, for_measuring
+from edge.calibrate import Calibrator, for_measuring
 from edge.calibration import Calibration
+from edge.calibration_found import Found, Refused
 from edge.cli import FAILED, finite, go_on
 from edge.config import Config, load_config, override
 from edge.errors import InputError

@@ -1,4 +1,4 @@
-"""What a calibration's looks say: scale and direction, slack and drift, settling. Pure numbers.
+"""What a calibration's looks say: scale and direction, slack and drift. Pure numbers.
 
 Lengths are steps of the screw, counted in the direction of approach, unless the name says otherwise. Theory::
 
@@ -12,10 +12,6 @@ a spline, which drops out of the fit (variable projection: Golub & Pereyra, SIAM
 
 *Scale and direction*: the network's likelihoods of all looks, at defocus ``scale * (place - focus)``, for
 each scale and focus. A scale of the wrong sign mirrors what each look says of its side.
-
-*Settling*: after a motion the place swings about where it comes to rest by an amount that decays as
-``exp(-t / decay)``. Frames see the swing at chance phases, so their deviations are taken as Gaussian, of that
-width, and noise.
 """
 
 from __future__ import annotations
@@ -31,7 +27,7 @@ from scipy.optimize import least_squares
 
 from edge.belief import OUTLIER_SHARE
 
-__all__ = ["Curve", "Fingerprints", "Pass", "Scale", "Settling", "fit_curve", "fit_scale", "fit_settling"]
+__all__ = ["Curve", "Fingerprints", "Pass", "Scale", "fit_curve", "fit_scale"]
 
 Array = NDArray[np.float64]
 
@@ -49,10 +45,6 @@ NEAR_DOF, MOST_DRIFT_DOF_S = 0.4, 0.2
 MOST_OFF_DOF, MOST_CREEP_DOF_S = 1.0, 0.05
 #: Scales are tried from that of the guess divided by this to that times this, in steps of 2 %.
 SCALE_SPAN, SCALE_STEP = 3.0, 0.02
-#: A stage that rings by less than this many depths of field has settled.
-SETTLED_DOF = 0.1
-#: What is left of a deviation when all has settled: drift and what the curve does not know, in dof.
-LEAST_NOISE_DOF = 0.02
 
 
 @dataclass(frozen=True)
@@ -104,22 +96,14 @@ class Scale:
     changes: float
 
 
-@dataclass(frozen=True)
-class Settling:
-    """Seconds until the stage rings by less than `SETTLED_DOF`, 0 where it rings by no more; ``sigma_s``."""
-
-    settle_s: float
-    sigma_s: float
-
-
 class Fingerprints:
     """The looks of a pass by which later looks are recognised: what the network said, right or wrong, and how
     sharp it was, over the place.
     """
 
     def __init__(self, of: Pass, readings: Array, step_dof: float) -> None:
-        """``readings``: what the network said of each look, ``(N,)`` dof, nan for nothing; ``step_dof``: dof of
-        a step, about.
+        """``readings``: what the network said of each look, ``(N,)`` dof, nan for nothing; ``step_dof``: dof
+        of a step, about.
         """
         order = np.argsort(of.screw)
         screw = of.screw[order]
@@ -302,21 +286,3 @@ def _vertex(x: Array, y: Array, k: int) -> tuple[float, float]:
     if curve >= 0:
         return float(x[k]), math.inf
     return float(x[k] + 0.5 * step * (y[k - 1] - y[k + 1]) / curve), step / math.sqrt(-curve)
-
-
-def fit_settling(since_s: Array, deviation_dof: Array) -> Settling:
-    """From ``deviation_dof`` ``(N,)`` of frames ``since_s`` ``(N,)`` seconds after a motion ended, 10 or
-    more, those of several motions together.
-    """
-    late = since_s > 0.75 * since_s.max()
-    noise = max(LEAST_NOISE_DOF, float(np.sqrt(np.mean(deviation_dof[late] ** 2))))
-    widths = np.exp(np.linspace(math.log(0.02), math.log(8.0), 60))
-    decays = np.exp(np.linspace(math.log(0.003), math.log(0.4), 70))
-    swing = widths[:, None, None] * np.exp(-since_s[None, None, :] / decays[None, :, None])
-    variance = swing**2 / 2 + noise**2
-    says = -0.5 * (deviation_dof**2 / variance + np.log(variance)).sum(axis=2)
-    weight = np.exp(says - says.max())
-    weight /= weight.sum()
-    times = np.maximum(0.0, decays[None, :] * np.log(widths[:, None] / SETTLED_DOF))
-    mean = float((weight * times).sum())
-    return Settling(mean, math.sqrt(float((weight * (times - mean) ** 2).sum())))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edge.calibrate import Found
-from edge.calibration_fit import SETTLED_DOF
+from edge.calibration_found import Found
 from edge.plot import STYLE, backend
+from edge.settling import SETTLED_DOF
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,8 @@ import pytest
 from oracle import Oracle, Parfocal
 
 from edge import calibration
-from edge.calibrate import Calibrator, Refused, for_measuring
+from edge.calibrate import Calibrator, for_measuring
+from edge.calibration_found import Refused
 from edge.config import Config, override
 from edge.rig import Rig, simulated_rig
 

@@ -1,4 +1,4 @@
-"""Slack, drift, scale, direction and settling from looks whose truth is known."""
+"""Slack, drift, scale and direction from looks whose truth is known."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from focus_bench import BINS, log_normal
 
-from edge.calibration_fit import SETTLED_DOF, Fingerprints, Pass, fit_curve, fit_scale, fit_settling
+from edge.calibration_fit import Fingerprints, Pass, fit_curve, fit_scale
 
 DOF_PER_STEP = 0.02
 SLACK, FOCUS = 130.0, 1000.0
@@ -126,21 +126,3 @@ class TestScale:
         assert fit_scale(places, says, BINS, guess=0.03).scale == pytest.approx(0.02, rel=0.03)
         with pytest.raises(ValueError, match="three"):
             fit_scale(places[:4], says[:4], BINS, guess=0.03)
-
-
-class TestSettling:
-    @pytest.mark.parametrize("settle_s", [0.03, 0.1, 0.3])
-    @pytest.mark.parametrize("ring_dof", [0.5, 2.0])
-    def test_a_ringing_stage(self, settle_s: float, ring_dof: float) -> None:
-        rng = np.random.default_rng(1)
-        since_s = np.concatenate([np.arange(phase, 0.7, 1 / 30) for phase in np.linspace(0.002, 0.03, 6)])
-        decay_s = settle_s / math.log(ring_dof / SETTLED_DOF)
-        swing = ring_dof * np.exp(-since_s / decay_s) * np.sin(2 * math.pi * 37 * since_s)
-        found = fit_settling(since_s, swing + 0.01 * rng.standard_normal(len(since_s)))
-        assert found.settle_s == pytest.approx(settle_s, rel=0.3)
-        assert found.sigma_s < 0.3 * settle_s
-
-    def test_a_stage_that_does_not_ring_has_settled_at_once(self) -> None:
-        since_s = np.tile(np.arange(0.01, 0.7, 1 / 30), 6)
-        noise = 0.01 * np.random.default_rng(2).standard_normal(len(since_s))
-        assert fit_settling(since_s, noise).settle_s < 0.02

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from edge import model
-from edge.calibrate import Calibrator, Refused, for_measuring
+from edge.calibrate import Calibrator, for_measuring
 from edge.calibration import Calibration
+from edge.calibration_found import Refused
 from edge.microscope import Microscope
 from edge.progress import Bar
 from train.unknown_microscopes import START_DOF, Truth, configuration, drawn, opened

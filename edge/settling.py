@@ -1,0 +1,77 @@
+"""How long a stage rings after a motion, from frame after frame behind it. Pure numbers.
+
+Where the curve of sharpness over the place is steep, a frame's sharpness tells where the stage was. After a
+motion it swings about where it comes to rest by an amount that decays as ``exp(-t / decay)``. Frames see the
+swing at chance phases, so their deviations are taken as Gaussian, of that width, and noise.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.calibration_fit import Curve
+
+__all__ = ["SETTLED_DOF", "Flank", "Settling", "fit_settling"]
+
+Array = NDArray[np.float64]
+
+#: A stage that rings by less than this many depths of field has settled.
+SETTLED_DOF = 0.1
+#: What is left of a deviation when all has settled: drift and what the curve does not know, in dof.
+LEAST_NOISE_DOF = 0.02
+#: A flank is steep for so far to both sides, and within so far of the focus, in dof.
+FLANK_DOF, NEAR_DOF = 0.4, 3.5
+
+
+@dataclass(frozen=True)
+class Settling:
+    """Seconds until the stage rings by less than `SETTLED_DOF`, 0 where it rings by no more; ``sigma_s``."""
+
+    settle_s: float
+    sigma_s: float
+
+
+class Flank:
+    """Where the curve is steepest. ``place``: in the middle of that, in steps."""
+
+    def __init__(self, curve: Curve, focus: float, step_dof: float) -> None:
+        """``focus`` in steps; ``step_dof``: dof of a step, above 0."""
+        reach = NEAR_DOF / step_dof
+        within = np.linspace(max(curve.low, focus - reach), min(curve.high, focus + reach), 400)
+        values = curve.spline(within)
+        slopes = np.gradient(values, within)
+        beside = max(1, round(FLANK_DOF / step_dof / (within[1] - within[0])))
+        windows = np.lib.stride_tricks.sliding_window_view(slopes, 2 * beside + 1)
+        k = int(np.maximum(windows.min(axis=1), -windows.max(axis=1)).argmax()) + beside
+        order = 1 if slopes[k] > 0 else -1
+        turns = np.flatnonzero(slopes * order <= 0)
+        first = int(max(turns[turns < k], default=-1)) + 1
+        last = int(min(turns[turns > k], default=len(within)))
+        self.place = float(within[k])
+        self._places, self._values = within[first:last][::order], values[first:last][::order]
+
+    def places(self, log_sharpness: Array) -> Array:
+        """Where frames of this sharpness were, ``(N,)`` steps; its ends stand for what lies beyond."""
+        return np.asarray(np.interp(log_sharpness, self._values, self._places))
+
+
+def fit_settling(since_s: Array, deviation_dof: Array) -> Settling:
+    """From ``deviation_dof`` ``(N,)`` of frames ``since_s`` ``(N,)`` seconds after a motion ended, 10 or
+    more, those of several motions together.
+    """
+    late = since_s > 0.75 * since_s.max()
+    noise = max(LEAST_NOISE_DOF, float(np.sqrt(np.mean(deviation_dof[late] ** 2))))
+    widths = np.exp(np.linspace(math.log(0.02), math.log(8.0), 60))
+    decays = np.exp(np.linspace(math.log(0.003), math.log(0.4), 70))
+    swing = widths[:, None, None] * np.exp(-since_s[None, None, :] / decays[None, :, None])
+    variance = swing**2 / 2 + noise**2
+    says = -0.5 * (deviation_dof**2 / variance + np.log(variance)).sum(axis=2)
+    weight = np.exp(says - says.max())
+    weight /= weight.sum()
+    times = np.maximum(0.0, decays[None, :] * np.log(widths[:, None] / SETTLED_DOF))
+    mean = float((weight * times).sum())
+    return Settling(mean, math.sqrt(float((weight * (times - mean) ** 2).sum())))

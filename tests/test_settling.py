@@ -1,0 +1,56 @@
+"""Settling, from frames behind a motion."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy.interpolate import make_interp_spline
+
+from edge.calibration_fit import Curve
+from edge.settling import SETTLED_DOF, Flank, fit_settling
+
+DOF_PER_STEP = 0.02
+
+
+def curve(mirrored: bool) -> Curve:
+    """A peak at 0 with a shoulder on one side."""
+    places = np.linspace(-250, 250, 60)
+    x = DOF_PER_STEP * places * (-1 if mirrored else 1)
+    spline = make_interp_spline(places, np.log(1 / (1 + x**2) + 0.25 / (1 + 9 * (x - 2) ** 2)), 3)
+    return Curve(0.0, 0.0, 0.0, 0.0, 0.0, 3.0, spline, -250.0, 250.0, 0.0)
+
+
+class TestFlank:
+    @pytest.mark.parametrize("mirrored", [False, True])
+    def test_the_smooth_side_is_taken(self, mirrored: bool) -> None:
+        flank = Flank(curve(mirrored), 0.0, DOF_PER_STEP)
+        assert 20 < flank.place * (1 if mirrored else -1) < 100
+
+    def test_a_sharpness_tells_the_place_and_beyond_the_flank_its_end(self) -> None:
+        of = curve(False)
+        flank = Flank(of, 0.0, DOF_PER_STEP)
+        near = flank.place + np.linspace(-15, 15, 7)
+        assert flank.places(of.spline(near)) == pytest.approx(near, abs=1.0)
+        high, low = flank.places(np.array([9.0, -9.0]))
+        assert low < near[0]
+        assert near[-1] < high < 10
+
+
+class TestSettling:
+    @pytest.mark.parametrize("settle_s", [0.03, 0.1, 0.3])
+    @pytest.mark.parametrize("ring_dof", [0.5, 2.0])
+    def test_a_ringing_stage(self, settle_s: float, ring_dof: float) -> None:
+        rng = np.random.default_rng(1)
+        since_s = np.concatenate([np.arange(phase, 0.7, 1 / 30) for phase in np.linspace(0.002, 0.03, 6)])
+        decay_s = settle_s / math.log(ring_dof / SETTLED_DOF)
+        swing = ring_dof * np.exp(-since_s / decay_s) * np.sin(2 * math.pi * 37 * since_s)
+        found = fit_settling(since_s, swing + 0.01 * rng.standard_normal(len(since_s)))
+        assert found.settle_s == pytest.approx(settle_s, rel=0.3)
+        assert found.sigma_s < 0.3 * settle_s
+
+    def test_a_stage_that_does_not_ring_has_settled_at_once(self) -> None:
+        since_s = np.tile(np.arange(0.01, 0.7, 1 / 30), 6)
+        noise = 0.01 * np.random.default_rng(2).standard_normal(len(since_s))
+        assert fit_settling(since_s, noise).settle_s < 0.02
