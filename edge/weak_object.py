@@ -1,0 +1,132 @@
+"""Image spectra of a weak object through the focus: partially coherent transfer of both diffracted beams.
+
+What it is for, and the theory, are in `edge.through_focus`. Frequencies ``freq`` are in pupil units: NA over
+the wavelength of the green channel.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.optics import REFERENCE_WAVELENGTH_UM
+
+__all__ = ["COMA", "FOCUS", "RATIO", "SCALE", "SPHERICAL", "THICKNESS", "TILT", "WAVELENGTH", "columns_of"]
+
+Array = NDArray[np.float64]
+Complex = NDArray[np.complex64]
+
+#: Wavelength of the green channel over the reference (`edge.simulator.formation.CHANNEL_WAVELENGTHS_UM`).
+WAVELENGTH = 0.54 / REFERENCE_WAVELENGTH_UM
+#: Parameters: log scale, focus, condenser ratio, tilt, spherical, coma, thickness.
+SCALE, FOCUS, RATIO, TILT, SPHERICAL, COMA, THICKNESS = 0, 1, 2, 3, 5, 6, 8
+_SOURCE = (2, 3, 4)
+_SOURCE_POINTS = 36
+_SOFT_EDGE = 0.08  # of the pupil, so that its edge has a derivative
+
+
+def columns_of(
+    p: Array, x: Array, freq: NDArray[np.float32], s2: np.float32, columns: int, slopes: bool
+) -> tuple[Complex, Complex]:
+    """The columns ``(C, N, columns)`` that span a weak object's spectra; with ``slopes``, the derivatives
+    too, ``(P, C, N, columns)``, else none of them. ``x`` ``(N,)``: defocus before scale and focus.
+
+    Order: sums of the two layers, then their differences (4 columns), each for either diffracted side.
+    """
+    growth = math.exp(p[SCALE])
+    z = (growth * (x - p[FOCUS])).astype(np.float32)
+    out: list[Any] = []
+    moves: list[Any] = []
+    for side in (1, -1):
+        turn, weight, waves = _beams(p, freq, s2, side)
+        near = [(1e-2, *_beams(_moved(p, k, 1e-2), freq, s2, side)[:2]) for k in _SOURCE] if slopes else []
+        angle = z[None, :, None] * turn[:, None, :]
+        phase = np.empty(angle.shape, np.complex64)
+        np.cos(angle, out=phase.real)
+        np.sin(angle, out=phase.imag)
+        half = np.float32(p[THICKNESS] / 2)
+        sums: list[Any] = []
+        for layer in range(columns // 2):
+            sums += _layer_weights(layer, half, turn, weight, waves, near, slopes)
+        values = phase @ np.stack(sums, axis=2).astype(np.complex64)
+        count = len(sums) // (columns // 2)
+        for layer in range(columns // 2):
+            v = values[:, :, layer * count : (layer + 1) * count]
+            out.append(v[:, :, 0] if side == 1 else v[:, :, 0].conj())
+            if slopes:
+                along = 1j * v[:, :, 1]
+                source = [v[:, :, 6 + 2 * k] + 1j * z * v[:, :, 7 + 2 * k] for k in range(3)]
+                wave = [v[:, :, k] for k in (2, 3, 4, 5)]
+                every = [along * (growth * (x - p[FOCUS])), -growth * along, *source, *wave]
+                moved = np.stack(every).astype(np.complex64)
+                moves.append(moved if side == 1 else moved.conj())
+    empty = np.zeros((0, len(freq), len(x), columns), np.complex64)
+    return np.stack(out, axis=2), np.stack(moves, axis=3) if slopes else empty
+
+
+def _layer_weights(
+    layer: int, half: np.float32, turn: Any, weight: Any, waves: Any, near: list[Any], slopes: bool
+) -> list[Any]:
+    """Weights ``(C, S)`` of the beams' phases: for the value, and for what the derivatives are made of.
+
+    ``layer`` 0 for the sum of two layers ``half`` a thickness to either side, 1 for their difference.
+    """
+    trig, other = (np.cos, np.sin) if layer == 0 else (np.sin, np.cos)
+    here = trig(half * turn)
+    value = weight * here
+    if not slopes:
+        return [value]
+    thicker = weight * other(half * turn) * turn * np.float32(-0.5 if layer == 0 else 0.5)
+    out = [value, value * turn, *(1j * value * wave for wave in waves), thicker]
+    for step, turn_there, weight_there in near:
+        out += [(weight_there * trig(half * turn_there) - value) / np.float32(step)]
+        out += [value * (turn_there - turn) / np.float32(step)]
+    return out
+
+
+def _moved(p: Array, k: int, step: float) -> Array:
+    out = p.copy()
+    out[k] += step
+    return out
+
+
+def _beams(p: Array, freq: NDArray[np.float32], s2: np.float32, side: int) -> tuple[Any, Any, Any]:
+    """Of each patch and source point ``(C, S)``: phase per dof and complex weight; ``(3, C, S)`` waves.
+
+    All relative to the direct beam. The waves are the derivatives of phase by spherical aberration and coma.
+    """
+    source = (_sunflower() * p[RATIO] + p[TILT : TILT + 2]).astype(np.float32)
+    pupil = source[None] + np.float32(side) * freq[:, None]
+    direct2, rho2 = (source**2).sum(-1), (pupil**2).sum(-1)
+    inside = np.clip((1 - np.sqrt(direct2)) / _SOFT_EDGE + 0.5, 0, 1)
+    edge = np.clip((1 - np.sqrt(rho2)) / _SOFT_EDGE + 0.5, 0, 1) * inside
+    waves = _waves(pupil, rho2) - _waves(source, direct2)[:, None]
+    aberration = np.tensordot(p[[SPHERICAL, COMA, COMA + 1]].astype(np.float32), waves, 1)
+    weight = (edge * np.exp(1j * aberration)).astype(np.complex64) / max(float(inside.sum()), 1.0)
+    return _sag(rho2, s2) - _sag(direct2, s2), weight, waves
+
+
+def _sag(rho2: Any, s2: np.float32) -> Any:
+    """Defocus phase in rad per depth of field (Sheppard & Mao 1988: not paraxial)."""
+    root = np.sqrt(np.maximum(1 - s2 * np.minimum(rho2, 1.15), 1e-3))
+    return (root - 1) * np.float32(2 * math.pi / WAVELENGTH) / s2
+
+
+def _waves(q: Any, rho2: Any) -> Any:
+    """Phase in rad per wave of spherical aberration and of coma in x and y."""
+    coma = 3 * rho2 - 2
+    waves = np.stack([6 * rho2**2 - 6 * rho2, coma * q[..., 0], coma * q[..., 1]])
+    return waves * np.float32(2 * math.pi / WAVELENGTH)
+
+
+@lru_cache(maxsize=1)
+def _sunflower() -> NDArray[np.float32]:
+    """``(S, 2)`` points spread evenly over the unit disc, their mean at its middle."""
+    k = np.arange(_SOURCE_POINTS) + 0.5
+    radius, angle = np.sqrt(k / _SOURCE_POINTS), k * math.pi * (3 - math.sqrt(5))
+    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return np.asarray(points - points.mean(axis=0), np.float32)

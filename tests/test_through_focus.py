@@ -1,0 +1,116 @@
+"""The scale of a stage from frames through the focus, against simulated microscopes of known pitch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from edge.optics import Objective, Optics, natural_pixel_um
+from edge.simulator.formation import ImageFormer, Imaging, source_points
+from edge.simulator.sensor import Exposer, Sensor
+from edge.simulator.specimens import make
+from edge.through_focus import FEWEST, LARGEST_PX, SMALLEST_PX, RingPower, fit, ring_power
+from edge.weak_object import columns_of
+
+OBJECTIVE = Objective(20, 0.4)
+OPTICS = Optics(OBJECTIVE, natural_pixel_um(OBJECTIVE))
+#: Depths of field per step.
+SCALE = 0.05
+PLACES = np.arange(-130, 131, 10)
+WRONG = 1.3
+
+
+def spectra_of(name: str, imaging: Imaging, seed: int = 5, size: int = 256) -> list[RingPower]:
+    """Frames at `PLACES`, the focus at place 0, as `ring_power` keeps them."""
+    former = ImageFormer(make(name, (size, size), seed), imaging)
+    exposer = Exposer(Sensor(), (size, size), np.random.default_rng(seed))
+    points = source_points(imaging, 20)
+    images = former.images([float(d) for d in PLACES * SCALE], points)
+    return [ring_power(exposer.expose(image), OPTICS) for image in images]
+
+
+@pytest.mark.parametrize(
+    ("name", "imaging", "guess"),
+    [
+        ("tissue", Imaging(na_over_n=0.4, condenser_ratio=0.35), SCALE * WRONG),
+        ("debris", Imaging(na_over_n=0.4, thickness_dof=1.0), SCALE / WRONG),
+    ],
+)
+def test_a_wrong_guess_is_put_right(name: str, imaging: Imaging, guess: float) -> None:
+    found = fit(PLACES, spectra_of(name, imaging), OPTICS, guess=guess)
+    assert found.trusted
+    assert found.scale == pytest.approx(SCALE, rel=0.07)
+    assert 0.01 < found.sigma < 0.07
+    assert found.condenser_ratio == pytest.approx(imaging.condenser_ratio, abs=0.15)
+
+
+def test_the_direction_of_the_stage_need_not_be_known() -> None:
+    imaging = Imaging(na_over_n=0.4, condenser_ratio=0.7, tilt=(-0.1, 0.1))
+    found = fit(1000 - PLACES, spectra_of("tissue", imaging), OPTICS, guess=SCALE / 1.2, focus=1000)
+    assert found.trusted
+    assert found.scale == pytest.approx(SCALE, rel=0.07)
+    assert (found.focus - 1000) * SCALE == pytest.approx(0, abs=0.6)
+
+
+def noise(seed: int) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    return np.clip(rng.normal(170, 4, (256, 256, 3)), 0, 255).astype(np.uint8)
+
+
+def test_noise_alone_is_not_trusted_and_the_guess_stays() -> None:
+    found = fit(PLACES, [ring_power(noise(k), OPTICS) for k in range(len(PLACES))], OPTICS, guess=0.07)
+    assert not found.trusted
+    assert found.scale == 0.07
+    assert found.sigma == 0.17
+
+
+def test_an_even_field_is_not_trusted() -> None:
+    flat = ring_power(np.full((256, 256, 3), 170, np.uint8), OPTICS)
+    assert not fit(PLACES, [flat] * len(PLACES), OPTICS, guess=SCALE).trusted
+
+
+def test_few_frames_are_not_trusted() -> None:
+    flat = ring_power(noise(1), OPTICS)
+    assert not fit(PLACES[: FEWEST - 1], [flat] * (FEWEST - 1), OPTICS, guess=SCALE).trusted
+
+
+def test_what_does_not_match_is_refused() -> None:
+    kept = ring_power(noise(1), OPTICS)
+    with pytest.raises(ValueError, match="27 places, 1 spectra"):
+        fit(PLACES, [kept], OPTICS, guess=SCALE)
+    with pytest.raises(ValueError, match="guess 0"):
+        fit(PLACES, [kept] * len(PLACES), OPTICS, guess=0.0)
+    with pytest.raises(ValueError, match=f"{SMALLEST_PX} are needed"):
+        ring_power(noise(1)[:100, :100], OPTICS)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.5])
+def test_a_frame_of_other_pixels_gives_the_same_spectrum(scale: float) -> None:
+    """A grating of known frequency lands in the same patches whatever the pixels; a large frame is cut."""
+
+    def kept(pixel_um: float) -> RingPower:
+        x = np.arange(round(1000 * OPTICS.pixel_um / pixel_um)) - round(500 * OPTICS.pixel_um / pixel_um)
+        wave = 120 + 40 * np.cos(2 * math.pi * 0.8 / OPTICS.resolution_um * x * pixel_um)
+        frame = np.repeat(np.tile(wave, (len(x), 1))[:, :, None], 3, axis=2).astype(np.uint8)
+        return ring_power(frame, replace(OPTICS, pixel_um=pixel_um))
+
+    first, second = kept(OPTICS.pixel_um), kept(OPTICS.pixel_um * scale)
+    assert first.size_px == second.size_px == LARGEST_PX
+    strong = np.abs(first.spectrum) > 0.3 * np.abs(first.spectrum).max()
+    assert np.abs(second.spectrum[strong]) == pytest.approx(np.abs(first.spectrum[strong]), rel=0.15)
+
+
+def test_derivatives_are_those_of_the_columns() -> None:
+    """By difference quotients; the source's are only as good as the soft edge of the pupil is smooth."""
+    p = np.array([0.1, 0.2, 0.5, 0.1, -0.05, 0.05, 0.04, -0.03, 0.7])
+    x, freq = np.arange(-6, 6.1, 0.8), np.array([[0.3, 0.4], [-0.2, 0.9], [1.1, 0.2]], np.float32)
+    slopes = columns_of(p, x, freq, np.float32(0.16), 4, True)[1]
+    for k, most in enumerate([0.01, 0.01, 0.2, 0.2, 0.2, 0.01, 0.01, 0.01, 0.01]):
+        step = np.zeros(9)
+        step[k] = 1e-3
+        up, down = (columns_of(p + s * step, x, freq, np.float32(0.16), 4, False)[0] for s in (1, -1))
+        assert np.abs((up - down) / 2e-3 - slopes[k]).max() < most * np.abs(slopes[k]).max()
