@@ -24,6 +24,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from edge import through_focus
 from edge.calibration_fit import Curve, Fingerprints, Scale, fit_curve, fit_scale
 from edge.calibration_found import Found, Looks, Refused
 from edge.camera.base import Frame
@@ -35,6 +36,7 @@ from edge.model import Model
 from edge.rig import Rig
 from edge.settling import Flank, Settling, fit_settling
 from edge.sharpness import sharpness
+from edge.through_focus import Fitted, RingPower
 
 __all__ = ["Calibrator", "Found", "Refused", "for_measuring"]
 
@@ -125,12 +127,13 @@ class Calibrator:
         says = [lik for one in looks for lik in one.says]
         final = fit_scale(places, says, self._bins, guess=dof)
         self._judge(final, dof, swing=curve.swing)
-        settling, watched = self._settling(curve, final)
+        optical = self._by_theory(places, [kept for one in looks for kept in one.spectra], final)
+        settling, watched = self._settling(curve, final, optical.scale)
         self._end(curve, final)
         background, clipped = self._exposure()
-        size = abs(final.scale)
+        drift = math.copysign(optical.scale, final.scale) * curve.creep
         return Found(
-            curve, final, settling, final.scale * curve.creep, size * curve.creep_sigma, background, clipped,
+            curve, final, optical, settling, drift, optical.scale * curve.creep_sigma, background, clipped,
             self._frames, self._rig.clock.now_s() - began_s, passes, self._sign, self._bins,
             tuple(tuple(one.says) for one in looks), watched,
         )  # fmt: skip
@@ -227,10 +230,18 @@ class Calibrator:
         """Mean defocus in dof as the network has it; nan for nothing."""
         return math.nan if says is None else float(np.exp(says) @ self._bins)
 
-    def _settling(self, curve: Curve, scale: Scale) -> tuple[Settling, tuple[Array, Array]]:
-        """Watch frame after frame behind motions that end where the sharpness changes most."""
+    def _by_theory(self, places: Array, spectra: list[RingPower | None], scale: Scale) -> Fitted:
+        """The scale by the wave theory of the objective; the network's where that does not hold."""
+        self._told("working out the pitch", 0.82)
+        kept = [(place, one) for place, one in zip(places, spectra, strict=True) if one is not None]
+        at = [place for place, _ in kept]
+        return through_focus.fit(
+            at, [one for _, one in kept], self._rig.optics, guess=abs(scale.scale), focus=scale.focus
+        )
+
+    def _settling(self, curve: Curve, scale: Scale, dof: float) -> tuple[Settling, tuple[Array, Array]]:
+        """Watch frame after frame behind motions that end where sharpness is steep; ``dof``: of a step."""
         self._told("watching it settle", 0.85)
-        dof = abs(scale.scale)
         flank = Flank(curve, scale.focus, dof)
         since, deviation = [], []
         for k in range(MOTIONS):
@@ -280,6 +291,13 @@ class Calibrator:
         looks.time_s.append((got.frame.exposure_start_s + got.frame.exposure_end_s) / 2)
         looks.log_sharpness.append(math.log(got.seen.sharpness + FLOOR))
         looks.says.append(got.seen.log_likelihood)
+        looks.spectra.append(self._spectrum(got.frame))
+
+    def _spectrum(self, frame: Frame) -> RingPower | None:
+        try:
+            return through_focus.ring_power(frame.image, self._rig.optics)
+        except ValueError:  # a frame too small for it
+            return None
 
     def _log_sharpness(self, frame: Frame) -> float:
         self._frames += 1

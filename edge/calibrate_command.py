@@ -117,12 +117,15 @@ def lines(found: Found, kept: Calibration, config: Config) -> list[str]:
     stage, optics = config.stage, config.optics.optics()
     steps = 1 / abs(kept.dof_per_step)
     share = kept.dof_per_step_sigma / abs(kept.dof_per_step)
+    pitch_um = kept.um_per_step(optics)
+    pitch_share = kept.optical_dof_per_step_sigma / kept.optical_dof_per_step
+    theory = f"the wave theory of {kept.objective}" if kept.by_theory else "the network alone"
     way = "raises" if kept.dof_per_step > 0 else "lowers"
     drift_um = optics.um_from_dof(kept.drift_dof_s) * 60
     return [
         f"direction   a step up {way} defocus (odds of 1 : e^{kept.direction_odds:.0f})",
-        f"scale       {steps:.1f} ± {steps * share:.1f} steps a depth of field:"
-        f" {kept.um_per_step(optics):.4g} µm a step if one has {optics.dof_um:.3g} µm"
+        f"scale       {steps:.1f} ± {steps * share:.1f} steps a depth of field, as the network sees it",
+        f"pitch       {pitch_um:.4g} ± {pitch_um * pitch_share:.2g} µm a step, by {theory}"
         f" (configuration: {stage.um_per_step:g})",
         f"slack       {kept.backlash_steps:.0f} ± {kept.backlash_steps_sigma:.1f} steps"
         f" (configuration: {stage.backlash_steps})",

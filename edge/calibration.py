@@ -66,6 +66,11 @@ class Calibration(BaseModel):
     dof_per_step: Finite
     """Defocus in depths of field, as the network counts them, that one step adds; negative: it takes away."""
     dof_per_step_sigma: NotNegative
+    optical_dof_per_step: float = Field(gt=0, allow_inf_nan=False)
+    """The same without a sign, in depths of field of the optics, n·λ/NA²: what µm are worked out from."""
+    optical_dof_per_step_sigma: NotNegative
+    by_theory: bool
+    """Whether the wave theory of the objective gave it; else it is the network's."""
     direction_odds: Finite
     """Log of how much likelier this direction is than the other."""
     backlash_steps: NotNegative
@@ -83,8 +88,8 @@ class Calibration(BaseModel):
     """How much the logarithm of the sharpness changed: what there was to measure by."""
 
     def um_per_step(self, optics: Optics) -> float:
-        """What the pitch must be if the network's depth of field is that of ``optics``."""
-        return abs(self.dof_per_step) * optics.dof_um
+        """The pitch, if the objective is the one of ``optics``."""
+        return self.optical_dof_per_step * optics.dof_um
 
 
 def stage_identity(config: Config) -> str:

@@ -11,6 +11,7 @@ from edge.calibration import Calibration, stage_identity
 from edge.calibration_fit import Curve, Pass, Scale
 from edge.config import Config
 from edge.settling import Settling
+from edge.through_focus import Fitted, RingPower
 
 __all__ = ["Found", "Looks", "Refused"]
 
@@ -30,6 +31,7 @@ class Looks:
     time_s: list[float] = field(default_factory=list)
     log_sharpness: list[float] = field(default_factory=list)
     says: list[Array | None] = field(default_factory=list)
+    spectra: list[RingPower | None] = field(default_factory=list)
 
     def whole(self) -> Pass:
         """As arrays."""
@@ -42,6 +44,7 @@ class Found:
 
     curve: Curve
     scale: Scale
+    optical: Fitted
     settling: Settling
     drift_dof_s: float
     drift_sigma_dof_s: float
@@ -69,6 +72,9 @@ class Found:
             model=model,
             dof_per_step=self.dof_per_step,
             dof_per_step_sigma=self.scale.sigma,
+            optical_dof_per_step=self.optical.scale,
+            optical_dof_per_step_sigma=self.optical.scale * self.optical.sigma,
+            by_theory=self.optical.trusted,
             direction_odds=self.scale.odds,
             backlash_steps=max(0.0, self.curve.slack),
             backlash_steps_sigma=self.curve.slack_sigma,

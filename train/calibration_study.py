@@ -54,7 +54,10 @@ class Trial:
 
     truth: Truth
     refused: str
+    direction_right: bool = False
     scale_ratio: float = math.nan
+    network_ratio: float = math.nan
+    by_theory: bool = False
     slack_error: float = math.nan
     settle_ratio: float = math.nan
     drift_error: float = math.nan
@@ -120,7 +123,10 @@ def _calibrate(truth: Truth, network: model.Model, power_on: bool) -> tuple[Cali
     trial = Trial(
         truth,
         "",
-        scale_ratio=found.dof_per_step / (-step_dof if truth.inverted else step_dof),
+        direction_right=(found.dof_per_step < 0) == truth.inverted,
+        scale_ratio=found.optical.scale / step_dof,
+        network_ratio=abs(found.dof_per_step) / step_dof,
+        by_theory=found.optical.trusted,
         slack_error=found.curve.slack - truth.backlash_steps,
         settle_ratio=found.settling.settle_s / truth.settle_s,
         drift_error=found.drift_dof_s - truth.drift_dof_s,
@@ -173,13 +179,16 @@ def _measured(good: list[Trial]) -> list[tuple[str, str, str]]:
     def slack_right(t: Trial) -> bool:
         return abs(t.slack_error) <= max(10.0, 0.15 * t.truth.backlash_steps)
 
-    spread = float(np.std([math.log(abs(t.scale_ratio)) for t in good]))
+    spread = float(np.std([math.log(t.scale_ratio) for t in good]))
+    network = float(np.std([math.log(t.network_ratio) for t in good]))
     drift = float(np.sqrt(np.mean([t.drift_error**2 for t in good])))
     return [
-        ("direction right", "all", share(lambda t: t.scale_ratio > 0)),
+        ("direction right", "all", share(lambda t: t.direction_right)),
         ("scale within 5 %", "95 %", share(lambda t: abs(t.scale_ratio - 1) <= 0.05)),
-        ("scale within 20 %", "", share(lambda t: abs(t.scale_ratio - 1) <= 0.2)),
+        ("scale within 10 %", "", share(lambda t: abs(t.scale_ratio - 1) <= 0.1)),
+        ("scale by theory, not by the network alone", "", share(lambda t: t.by_theory)),
         ("scale, standard deviation of its logarithm", "", f"{spread:.3f}"),
+        ("the same of the network's scale alone", "", f"{network:.3f}"),
         ("slack within 15 % or 10 steps", "95 %", share(slack_right)),
         ("settling within 30 %", "all", share(lambda t: abs(t.settle_ratio - 1) <= 0.3)),
         ("drift, rms error", "", f"{drift:.4f} dof/s"),
