@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 The parent's logits over its temperature are an offset; what is fitted is a correction, linear in the features
-before the last layer (standardised, ``Z``)::
+before the last layer (centred, in their mean deviation, ``Z``)::
 
     logits(b) = parent(b) / T  +  Z @ D  +  c        minimise  sum_frames cross-entropy + strength / 2 |D|^2
 
@@ -50,8 +50,8 @@ Array = NDArray[np.float64]
 STRENGTHS = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
 #: Standard deviation of a label, in widths of a bin.
 LABEL_SIGMA_BINS = 0.5
-#: A feature that hardly varies must not be blown up: added to its standard deviation, in means of those.
-_DEVIATION_FLOOR = 0.05
+#: Of so many fields left out one may have a larger error than before.
+FIELDS_TO_ONE_WORSE = 5
 _MOST_ITERATIONS = 120
 _TEMPERATURES = tuple(float(t) for t in np.geomspace(0.4, 4, 25))
 _WEIGHTS = tuple(float(w) for w in np.linspace(0.02, 1.0, 25))
@@ -132,6 +132,7 @@ def adapt(
     chosen = calibrations[strength]
     before = frame_errors(tiles.logits.astype(np.float64), tiles, centres, parent)
     after = frame_errors(left_out[strength], tiles, centres, chosen)
+    fields = tiles.field[_frames(left_out[strength], tiles, chosen)[1]]
     weights, bias = ((of * parent.temperature).astype(np.float32) for of in (whole.weights, whole.bias))
     return Adaptation(
         Head.of(weights, bias, mirrored=mirrored),
@@ -139,7 +140,7 @@ def adapt(
         strength,
         figures(*before),
         figures(*after),
-        not_better(before, after),
+        not_better(before, after, fields),
     )
 
 
@@ -172,14 +173,14 @@ def _path(tiles: Tiles, offset: Array, centres: Array, progress: Callable[[], No
     _, frame, counts = np.unique(tiles.frame, return_inverse=True, return_counts=True)
     weight = 1 / counts[frame]
     features = tiles.features.astype(np.float64)
-    mean, deviation = features.mean(axis=0), features.std(axis=0)
-    deviation = deviation + _DEVIATION_FLOOR * float(deviation.mean()) + 1e-12
+    # One unit for all features: those that hardly vary are not blown up, as the parent's head had them.
+    mean, deviation = features.mean(axis=0), math.sqrt(float(features.var(axis=0).mean())) or 1.0
     inputs = np.concatenate([(features - mean) / deviation, np.ones((len(features), 1))], axis=1)
     correction = np.zeros((inputs.shape[1], len(centres)))
     found = []
     for strength in STRENGTHS:
         correction = _fit(inputs, offset, labels, weight, strength, correction)
-        weights = correction[:-1] / deviation[:, None]
+        weights = correction[:-1] / deviation
         found.append(_Correction(weights, correction[-1] - mean @ weights))
         progress()
     return found
@@ -269,10 +270,11 @@ def figures(guess: Array, truth: Array) -> dict[str, float]:
     }
 
 
-def not_better(before: tuple[Array, Array], after: tuple[Array, Array]) -> str:
+def not_better(before: tuple[Array, Array], after: tuple[Array, Array], field: NDArray[np.int64]) -> str:
     """Why ``after`` is not better than ``before``, both estimates and truths of the same frames; else empty.
 
-    The median error must fall, and no more frames turn to the wrong direction than chance would have.
+    The median error must fall, no more frames turn to the wrong direction than chance would have, and the
+    mean error of no field (``field`` ``(M,)``) rise, but of one in `FIELDS_TO_ONE_WORSE`.
     """
     medians = [figures(*of)["median_dof"] for of in (before, after)]
     if not medians[1] < medians[0]:
@@ -280,6 +282,17 @@ def not_better(before: tuple[Array, Array], after: tuple[Array, Array]) -> str:
     was, became = (_wrong_way(*of) for of in (before, after))
     lost, won = int((became & ~was).sum()), int((was & ~became).sum())
     if lost - won > math.sqrt(lost + won):
-        count = len(was)
-        return f"wrong direction in {was.sum()} of {count} frames before, in {became.sum()} after"
+        return f"wrong direction in {was.sum()} of {len(was)} frames before, in {became.sum()} after"
+    numbers = np.unique(field)
+    means = [
+        tuple(float(np.abs(guess - truth)[field == number].mean()) for guess, truth in (before, after))
+        for number in numbers
+    ]
+    worse = [of for of in means if of[1] > of[0]]
+    if len(worse) > len(numbers) // FIELDS_TO_ONE_WORSE:
+        was_dof, became_dof = max(worse, key=lambda of: of[1] - of[0])
+        return (
+            f"{len(worse)} of {len(numbers)} fields are worse, one with a mean error of {was_dof:.2f} depths"
+            f" of field before, {became_dof:.2f} after"
+        )
     return ""
