@@ -3,7 +3,7 @@
 Theory of operation
 -------------------
 The parent's logits over its temperature are an offset; what is fitted is a correction, linear in the features
-before the last layer (centred, in their mean deviation, ``Z``)::
+before the last layer (along their principal axes, ``Z``)::
 
     logits(b) = parent(b) / T  +  Z @ D  +  c        minimise  sum_frames cross-entropy + strength / 2 |D|^2
 
@@ -47,12 +47,16 @@ __all__ = [
 Array = NDArray[np.float64]
 
 #: Pulls towards the parent that are tried, the strongest first: each fit begins where the last one ended.
-STRENGTHS = (300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
+STRENGTHS = (300.0, 60.0, 12.0, 2.5, 0.5)
 #: Standard deviation of a label, in widths of a bin.
 LABEL_SIGMA_BINS = 0.5
-#: Of so many fields left out one may have a larger error than before.
+#: The features are taken along the axes of their greatest variance, so many at most.
+MOST_AXES = 64
+#: A field left out is worse where its mean error is so many times what it was ...
+FIELD_MARGIN = 1.1
+#: ... and of so many fields one may be.
 FIELDS_TO_ONE_WORSE = 5
-_MOST_ITERATIONS = 120
+_MOST_ITERATIONS = 100
 _TEMPERATURES = tuple(float(t) for t in np.geomspace(0.4, 4, 25))
 _WEIGHTS = tuple(float(w) for w in np.linspace(0.02, 1.0, 25))
 
@@ -172,18 +176,29 @@ def _path(tiles: Tiles, offset: Array, centres: Array, progress: Callable[[], No
     labels = _labels(tiles.truth, centres)
     _, frame, counts = np.unique(tiles.frame, return_inverse=True, return_counts=True)
     weight = 1 / counts[frame]
-    features = tiles.features.astype(np.float64)
-    # One unit for all features: those that hardly vary are not blown up, as the parent's head had them.
-    mean, deviation = features.mean(axis=0), math.sqrt(float(features.var(axis=0).mean())) or 1.0
-    inputs = np.concatenate([(features - mean) / deviation, np.ones((len(features), 1))], axis=1)
+    mean, axes = _principal(tiles.features)
+    inputs = np.concatenate([(tiles.features - mean) @ axes, np.ones((len(tiles), 1))], axis=1)
     correction = np.zeros((inputs.shape[1], len(centres)))
     found = []
     for strength in STRENGTHS:
         correction = _fit(inputs, offset, labels, weight, strength, correction)
-        weights = correction[:-1] / deviation
+        weights = axes @ correction[:-1]
         found.append(_Correction(weights, correction[-1] - mean @ weights))
         progress()
     return found
+
+
+def _principal(features: NDArray[np.float32]) -> tuple[Array, Array]:
+    """Mean ``(F,)`` of ``features`` ``(N, F)``, and the axes ``(F, K)`` along which they vary most.
+
+    All axes have one length, which brings the mean variance of all features to 1: those that hardly vary are
+    not blown up.
+    """
+    own = features.astype(np.float64)
+    mean = own.mean(axis=0)
+    variance, axes = np.linalg.eigh(np.cov(own - mean, rowvar=False))
+    unit = math.sqrt(max(float(variance.sum()) / len(variance), 1e-12))
+    return mean, axes[:, ::-1][:, :MOST_AXES] / unit
 
 
 def _fit(inputs: Array, offset: Array, labels: Array, weight: Array, strength: float, start: Array) -> Array:
@@ -274,7 +289,7 @@ def not_better(before: tuple[Array, Array], after: tuple[Array, Array], field: N
     """Why ``after`` is not better than ``before``, both estimates and truths of the same frames; else empty.
 
     The median error must fall, no more frames turn to the wrong direction than chance would have, and the
-    mean error of no field (``field`` ``(M,)``) rise, but of one in `FIELDS_TO_ONE_WORSE`.
+    mean error of no field (``field`` ``(M,)``) rise by more than chance, but of one in `FIELDS_TO_ONE_WORSE`.
     """
     medians = [figures(*of)["median_dof"] for of in (before, after)]
     if not medians[1] < medians[0]:
@@ -288,7 +303,7 @@ def not_better(before: tuple[Array, Array], after: tuple[Array, Array], field: N
         tuple(float(np.abs(guess - truth)[field == number].mean()) for guess, truth in (before, after))
         for number in numbers
     ]
-    worse = [of for of in means if of[1] > of[0]]
+    worse = [of for of in means if of[1] > FIELD_MARGIN * of[0]]
     if len(worse) > len(numbers) // FIELDS_TO_ONE_WORSE:
         was_dof, became_dof = max(worse, key=lambda of: of[1] - of[0])
         return (
