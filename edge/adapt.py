@@ -198,7 +198,7 @@ def _principal(features: NDArray[np.float32]) -> tuple[Array, Array]:
     """
     own = features.astype(np.float64)
     mean = own.mean(axis=0)
-    variance, axes = np.linalg.eigh(np.cov(own - mean, rowvar=False))
+    variance, axes = np.linalg.eigh(np.atleast_2d(np.cov(own - mean, rowvar=False)))
     unit = math.sqrt(max(float(variance.sum()) / len(variance), 1e-12))
     return mean, axes[:, ::-1][:, :MOST_AXES] / unit
 

@@ -161,8 +161,9 @@ def run_scope(number: int, seed: int, parent: Parent, config: Config, *, stated:
             after = before
             out["refused"] = one_line(error).replace(name, "")
         out["seconds"] = time.monotonic() - started
+    fields = _held_out(scope, seed)
     for label, model in (("before", before), ("after", after)):
-        out[label] = _judged(model, scope, optics, config.model.tiles, seed)
+        out[label] = _judged(model, scope, fields, optics, config.model.tiles)
     return out
 
 
@@ -172,24 +173,34 @@ def _opened(content: bytes, folder: Path) -> Model:
     return models.load(path)
 
 
-def _judged(model: Model, scope: Scope, optics: Optics, most: int, seed: int) -> dict[str, float]:
-    """`figures` on fields of this microscope that were not adapted on, the same at every call."""
+def _held_out(scope: Scope, seed: int) -> list[tuple[list[RGB], np.ndarray[Any, Any]]]:
+    """Frames and true defocus in dof of fields not adapted on; the last `FAR_FRAMES` of each lie beyond."""
     rng = np.random.default_rng((seed, scope.number, 98))
-    guess, truth = [], []
-    far_guess, far_truth = [], []
+    out = []
     for field in range(HELD_OUT_FIELDS):
         near = np.sort(rng.uniform(-RANGE_DOF, RANGE_DOF, HELD_OUT_FRAMES))
         far = rng.choice([-1, 1], FAR_FRAMES) * rng.uniform(*FAR_DOF, FAR_FRAMES)
         defoci = np.concatenate([near, far])
-        frames = _frames(scope, PROCEDURAL[field % len(PROCEDURAL)], defoci.tolist(), rng)
-        said, so = _guesses(model, frames, optics, most), scope.sign * defoci
-        guess.append(said[:HELD_OUT_FRAMES])
-        truth.append(so[:HELD_OUT_FRAMES])
-        far_guess.append(said[HELD_OUT_FRAMES:])
-        far_truth.append(so[HELD_OUT_FRAMES:])
-    found = figures(*_seen(np.concatenate(guess), np.concatenate(truth)))
-    beyond = figures(*_seen(np.concatenate(far_guess), np.concatenate(far_truth)))
-    return found | {"far_wrong_direction": beyond["wrong_direction"], "far_n": beyond["n"]}
+        out.append((_frames(scope, PROCEDURAL[field % len(PROCEDURAL)], defoci.tolist(), rng), defoci))
+    return out
+
+
+def _judged(
+    model: Model,
+    scope: Scope,
+    fields: Sequence[tuple[list[RGB], np.ndarray[Any, Any]]],
+    optics: Optics,
+    most: int,
+) -> dict[str, float]:
+    """`figures` within the planes that were adapted on, and the direction beyond them."""
+    said = [_guesses(model, frames, optics, most) for frames, _ in fields]
+    truth = [scope.sign * defoci for _, defoci in fields]
+    near, far = slice(None, -FAR_FRAMES), slice(-FAR_FRAMES, None)
+    within, beyond = (
+        figures(*_seen(np.concatenate([of[part] for of in said]), np.concatenate([of[part] for of in truth])))
+        for part in (near, far)
+    )
+    return within | {"far_wrong_direction": beyond["wrong_direction"], "far_n": beyond["n"]}
 
 
 def _seen(guess: Any, truth: Any) -> tuple[Any, Any]:
