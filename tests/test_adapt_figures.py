@@ -96,3 +96,35 @@ def test_summary_counts_what_is_worse() -> None:
 def test_a_stack_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--stack", str(tmp_path / "none")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+FOUND = Path(__file__).resolve().parent.parent / "docs"
+
+
+def test_the_page_states_what_was_measured() -> None:
+    page = (FOUND / "adapt.md").read_text("utf-8")
+    found = json.loads((FOUND / "model-card" / "adapt.json").read_text("utf-8"))["all"]
+    for words, key, kind in (
+        ("error of a frame in depths of field, median over microscopes", "median_dof", "median"),
+        ("mean error, mean over microscopes", "mae_dof", "mean"),
+    ):
+        of = found[key]
+        row = f"| {words} | {of[f'before_{kind}']:.2f} | {of[f'after_{kind}']:.2f} | {of['worse']} of 20 |"
+        assert row in page
+    for words, key, kind in (
+        ("wrong direction at 1 depth of field and more, median", "wrong_direction", "median"),
+        ("wrong direction, mean over microscopes", "wrong_direction", "mean"),
+        (
+            "wrong direction 7 to 11 depths of field out, beyond the planes, mean",
+            "far_wrong_direction",
+            "mean",
+        ),
+    ):
+        shares = [100 * found[key][f"{when}_{kind}"] for when in ("before", "after")]
+        assert f"| {words} | {shares[0]:.1f} % | {shares[1]:.1f} % |" in page
+    blood = json.loads((FOUND / "model-card" / "adapt-blood.json").read_text("utf-8"))
+    before, after = blood["before"], blood["after"]
+    said = " ".join(page.split())
+    assert f"{before['within_one_plane']} of 10 before, {after['within_one_plane']} of 10 after" in said
+    assert f"{before['median_planes']:.2f} planes before, {after['median_planes']:.2f} after" in said
+    assert f"in {before['wrong_direction']} frames before, in {after['wrong_direction']} after" in said
