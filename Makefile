@@ -59,6 +59,8 @@ figures: $(VENV)/.for-test
 	$(LOOP) stacks ../shared/data/zstacks --network-only --pixel-um 0.25 --json >$(FOUND)/stacks-network.json
 	for step in 0.5 1 2; do $(LOOP) stacks ../shared/data/zstacks/blood_0152 --network-only --step-um $$step $(ASSUMED) --json \
 		>$(FOUND)/blood-$$step.json || exit; done
+	$(BIN)/python -m train.adapt_figures --json >$(FOUND)/adapt.json
+	$(BIN)/python -m train.adapt_figures --stack $(BLOOD) $(ASSUMED) --json >$(FOUND)/adapt-blood.json
 	$(BIN)/python -m convert.speed default --json >$(FOUND)/speed.json
 	$(BIN)/python tests/arm64/emulated.py >$(FOUND)/arm64.txt
 	[ -z "$(RUN)" ] || $(BIN)/parfocal convert $(RUN) --verify edge/models/default.tflite >$(FOUND)/verify.txt

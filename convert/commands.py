@@ -138,7 +138,7 @@ def card_of(flatbuffer: bytes, read: Run, bins: Bins) -> cards.Card:
     """The card of a run's int8 file, without what is fitted and measured later."""
     record, network = read.record, read.recipe.network
     return cards.Card(
-        schema_version=cards.SCHEMA,
+        schema_version=cards.PLAIN_SCHEMA,
         name=read.recipe.name,
         tile_px=network.tile_px,
         pixels_per_resolution=record.pixels_per_resolution or PIXELS_PER_RESOLUTION,

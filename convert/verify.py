@@ -19,8 +19,9 @@ from convert.alone import logits_alone
 from edge.bench.timing import Timing, interleaved
 from edge.card import Card
 from edge.errors import ModelError, one_line
+from edge.estimate import estimate
 from edge.model import RUNTIMES, Model, available_runtimes, log_softmax, quiet_stderr
-from train.evaluate import estimate, infer
+from train.evaluate import infer
 from train.labels import Bins
 from train.tile_data import TileData, floats
 

@@ -18,13 +18,63 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import ModelError, one_line
+from edge.head import Head
 
-SCHEMA = 1
+#: The newest layout that is read here; cards with a `Head` have it.
+SCHEMA = 2
+#: The layout of a card without a head, which older versions read too.
+PLAIN_SCHEMA = 1
 CARD_NAME = "card.json"
 _LARGEST_CARD = 1 << 20
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class AdaptedStack(BaseModel):
+    """One z-stack that a model was adapted on."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    """Name of its folder."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of its table and images, in the order of z."""
+    planes: int = Field(ge=1)
+    """Its planes with anything to see in them."""
+    focus_um: Finite
+    """Where it was taken to be sharp, in µm of its stage."""
+    focus_measured: bool
+    """Whether that was measured on its planes, or stated in its about.json."""
+
+
+class Adapted(BaseModel):
+    """Where the head of an adapted model comes from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    parent: str
+    """Name in the parent's card."""
+    parent_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the parent's whole file."""
+    at: str
+    """Date, ISO 8601."""
+    stacks: tuple[AdaptedStack, ...] = Field(min_length=1)
+    """What it was fitted to."""
+    held_out: Literal["stack", "half"]
+    """What was left out in turn to judge it: each stack, or of a single one each half of the frame."""
+    fields: int = Field(ge=2)
+    """How many such parts."""
+    frames: int = Field(ge=1)
+    """Planes of all parts."""
+    tiles: int = Field(ge=1)
+    """Tiles that the head was fitted to."""
+    strength: Positive
+    """Pull towards the parent, chosen on the parts left out."""
+    before: dict[str, Finite]
+    """The parent on the frames of all parts; names as `edge.adapt.figures`."""
+    after: dict[str, Finite]
+    """The same of heads fitted without the part that each was judged on."""
 
 
 class Card(BaseModel):
@@ -60,6 +110,10 @@ class Card(BaseModel):
     """Held-out figures: ``float`` and ``int8``, names as `parfocal evaluate` prints them."""
     flatbuffer_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """SHA-256 of the bytes before the zip."""
+    head: Head | None = None
+    """What `parfocal adapt` adds to the network's last layer; None for a model as it was converted."""
+    adapted: Adapted | None = None
+    """Where the head comes from."""
 
     @model_validator(mode="after")
     def _bins_rise(self) -> Card:
@@ -67,15 +121,37 @@ class Card(BaseModel):
             raise ValueError("bin_centres must rise")
         return self
 
+    @model_validator(mode="after")
+    def _head_fits(self) -> Card:
+        if (self.head is None) != (self.adapted is None):
+            raise ValueError("head and adapted belong together")
+        if self.head is None:
+            return self
+        if self.schema_version <= PLAIN_SCHEMA:
+            raise ValueError(f"a card with a head is of schema {PLAIN_SCHEMA + 1} or newer")
+        if self.head.bins != len(self.bin_centres):
+            raise ValueError(f"head: {self.head.bins} bins, bin_centres has {len(self.bin_centres)}")
+        return self
+
+    def as_json(self) -> str:
+        """The card's text; without a head, what older versions wrote and read."""
+        absent = {name for name in ("head", "adapted") if getattr(self, name) is None}
+        return self.model_dump_json(indent=1, exclude=absent)
+
 
 def attach(flatbuffer: bytes, card: Card) -> bytes:
-    """The file's bytes: ``flatbuffer``, ``card`` behind it. Raises ValueError for a card of another one."""
+    """The file's bytes: ``flatbuffer``, ``card`` behind it. Raises ValueError for a card of another one, or
+    one too large to be read again.
+    """
     if hashlib.sha256(flatbuffer).hexdigest() != card.flatbuffer_sha256:
         raise ValueError("the card's SHA-256 is not that of the flatbuffer")
+    text = card.as_json().encode()
+    if len(text) > _LARGEST_CARD:
+        raise ValueError(f"a card of {len(text)} bytes; at most {_LARGEST_CARD} is allowed")
     tail = io.BytesIO()
     with zipfile.ZipFile(tail, "w", zipfile.ZIP_STORED) as archive:
         info = zipfile.ZipInfo(CARD_NAME, date_time=(1980, 1, 1, 0, 0, 0))
-        archive.writestr(info, card.model_dump_json(indent=1))
+        archive.writestr(info, text)
     return flatbuffer + tail.getvalue()
 
 

@@ -3,6 +3,7 @@ and an exit code.
 
     0  done; `focus`: in focus      3  `focus`: no specimen     1    reading or writing failed; doctor: errors
     2  bad input, nothing was done  4  `focus`: failed          130  interrupted, the motor is released
+                                       `adapt`: not better
 
 A command lives in a module that offers ``add_arguments(name, parser)`` and ``run(name, args) -> int``. The
 module is imported once its command was chosen, so the desktop commands may sit beside those of the device
@@ -45,6 +46,7 @@ COMMANDS = {
     "doctor": ("edge.doctor", "check the machine, camera and motor"),
     "model": ("edge.model_command", "list, choose or take back the model file that is used"),
     "bench": ("edge.bench.command", "measure focusing beside how others focus, and each stage of a look"),
+    "adapt": ("edge.adapt_command", "teach a model file this microscope, from a few z-stacks"),
     "simulate": ("edge.simulate_command", "write simulated z-stacks, or data to train on"),
     "config": ("edge.commands", "print the default configuration, or its reference"),
     "data": ("train.commands", "say what a data set holds, and how it would be split (desktop)"),

@@ -6,7 +6,8 @@
     │   ├── StackError               a z-stack folder
     │   └── ModelError               a model file or its card
     ├── CameraError  (OSError)       the camera failed or went away
-    └── FocusError   (RuntimeError)  the focus loop was used wrongly or cannot go on
+    ├── FocusError   (RuntimeError)  the focus loop was used wrongly or cannot go on
+    └── AdaptError   (RuntimeError)  a model was not made better by the stacks it was adapted to
 
 Each leaf is also a builtin, so that code which knows nothing of us can catch it. What stops a motor is in
 `firmware_iface.errors`. The text of an `InputError` is one line that can stand alone on stderr: it names
@@ -16,6 +17,7 @@ the file, what is wrong in it and what is allowed. `one_line` makes foreign text
 from __future__ import annotations
 
 __all__ = [
+    "AdaptError",
     "CameraError",
     "ConfigError",
     "FocusError",
@@ -53,6 +55,10 @@ class CameraError(ParfocalError, OSError):
 
 class FocusError(ParfocalError, RuntimeError):
     """The focus loop was given an event that its state does not allow, or cannot go on."""
+
+
+class AdaptError(ParfocalError, RuntimeError):
+    """An adapted model is not better than its parent on fields left out. Nothing was written."""
 
 
 def one_line(text: object, *, limit: int = 200) -> str:

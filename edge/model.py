@@ -97,6 +97,17 @@ class Model:
             self._quantization = self._input["quantization"]
         self._logits, self._features = by_width[0], by_width[1] if len(by_width) > 1 else None
         self.bin_centres = np.asarray(card.bin_centres, np.float64)
+        self._head = None if card.head is None else card.head.arrays()
+        if card.head is not None and card.head.features != self.features:
+            raise ModelError(
+                f"{name}: its card corrects a last layer of {card.head.features} features, the network gives"
+                f" {self.features}"
+            )
+
+    @property
+    def features(self) -> int:
+        """Width F of the second output, the features before the last layer; 0 where there is none."""
+        return 0 if self._features is None else int(np.prod(self._features["shape"]))
 
     def bins_dof(self, optics: Optics) -> NDArray[np.float64]:
         """Bin centres in depths of field behind ``optics``, ``(bins,)`` float64."""
@@ -126,19 +137,38 @@ class Model:
             )
         if not logits:
             return np.zeros((0, len(self.bin_centres)), np.float32), np.zeros((0, 0), np.float32)
-        return np.stack(logits), np.stack(features)
+        return self._corrected(np.stack(logits), np.stack(features)), np.stack(features)
+
+    def _corrected(self, logits: Float, features: Float) -> Float:
+        """The network's logits ``(N, bins)`` with the card's head, where there is one."""
+        if self._head is None or self.card.head is None:
+            return logits
+        weights, bias = self._head
+        own = logits[:, ::-1] if self.card.head.mirrored else logits
+        return np.asarray(own + features @ weights + bias, np.float32)
 
     def look(self, frame: NDArray[np.uint8], optics: Optics, *, most_tiles: int) -> Look:
         """Read the defocus of ``frame`` ``(H, W, 3)`` uint8 RGB from its tiles. Blocks while inferring."""
-        scale = optics.model_scale * self.card.pixels_per_resolution / PIXELS_PER_RESOLUTION
-        raw = self.card.input == "raw"
-        chosen = tiles.extract(
-            frame, scale, size_px=self.card.tile_px, most=most_tiles, raw=raw, int8=self._quantization
-        )
-        logits, features = self.infer(chosen.pixels)
+        logits, features = self.read(frame, optics, most_tiles=most_tiles)
         log_p = log_softmax(logits.astype(np.float64) / self.card.temperature)
-        joint = combine(log_p, self.card.tile_weight) if len(chosen) else None
-        return Look(joint, self.bins_dof(optics), len(chosen), log_p, features)
+        joint = combine(log_p, self.card.tile_weight) if len(logits) else None
+        return Look(joint, self.bins_dof(optics), len(logits), log_p, features)
+
+    def read(self, frame: NDArray[np.uint8], optics: Optics, *, most_tiles: int) -> tuple[Float, Float]:
+        """`infer` of the informative tiles of ``frame`` ``(H, W, 3)`` uint8 RGB, the best first."""
+        chosen = tiles.extract(
+            frame,
+            self.scale(optics),
+            size_px=self.card.tile_px,
+            most=most_tiles,
+            raw=self.card.input == "raw",
+            int8=self._quantization,
+        )
+        return self.infer(chosen.pixels)
+
+    def scale(self, optics: Optics) -> float:
+        """Factor by which frames behind ``optics`` are resampled."""
+        return optics.model_scale * self.card.pixels_per_resolution / PIXELS_PER_RESOLUTION
 
     def _output(self, details: dict[str, Any]) -> Float:
         value = np.array(self._interpreter.get_tensor(details["index"]))[0].ravel()

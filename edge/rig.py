@@ -16,12 +16,13 @@ from edge.camera.base import Camera
 from edge.camera.replay import ReplayCamera
 from edge.camera.simulated import SimulatedCamera
 from edge.config import Config, override
-from edge.errors import InputError, one_line
+from edge.errors import InputError
 from edge.optics import Optics, natural_pixel_um
 from edge.simulator.fields import open_drawn_field, open_field
 from edge.simulator.formation import Imaging
 from edge.simulator.sensor import Sensor
 from edge.simulator.specimens import SPECIMENS, Specimen, from_image, images_in, make, read_image
+from edge.stack_optics import stack_optics
 from edge.zstack import ZStack
 from firmware_iface.axis import Axis
 from firmware_iface.clock import Clock, VirtualClock
@@ -200,7 +201,7 @@ def replay_rig(config: Config, stack: ZStack, *, start_plane: int, step_assumed:
     low, high = stack.z_um[0], stack.z_um[-1]
     if high <= low:
         raise InputError(f"{stack.path}: all planes are at one z: nothing to focus through")
-    optics, assumptions = _stack_optics(config, stack)
+    optics, assumptions = stack_optics(config, stack)
     clock = VirtualClock()
     # Every plane must be reachable, however coarse the configured motor.
     gaps = [b - a for a, b in zip(stack.z_um, stack.z_um[1:], strict=False) if b > a]
@@ -230,26 +231,6 @@ def replay_rig(config: Config, stack: ZStack, *, start_plane: int, step_assumed:
     assumed = step_assumed or bool(assumptions)
     sentences, gains = (*stack.assumptions, *assumptions), UNKNOWN if assumed else KNOWN
     return Rig("replay", clock, stage, camera, optics, truth, assumed, sentences, gains=gains)
-
-
-def _stack_optics(config: Config, stack: ZStack) -> tuple[Optics, tuple[str, ...]]:
-    """Optics of the stack; the config's stand in for what `about.json` lacks, with a sentence for each."""
-    own = config.optics.optics()
-    said = []
-    objective, pixel_um = stack.objective, stack.pixel_um
-    if objective is None:
-        objective = own.objective
-        text = stack.about.get("objective")
-        why = "about.json states none" if text is None else f"about.json says {one_line(text, limit=40)!r}"
-        said.append(f"objective assumed {objective} (from the config; {why})")
-    if pixel_um is None:
-        pixel_um = own.pixel_um
-        said.append(f"pixel assumed {pixel_um:.4g} µm (from the config)")
-    optics = Optics(objective, pixel_um, own.wavelength_um)
-    span_dof = optics.dof_from_um(stack.z_um[-1] - stack.z_um[0])
-    if not 1.0 <= span_dof <= 1000.0:
-        said.append(f"z is in µm, although the whole stack then spans {span_dof:.2g} depths of field")
-    return optics, tuple(said)
 
 
 def measured(config: Config, calibration: Calibration | None) -> Config:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.dialogue import State
+from edge.estimate import TOLERANCE_DOF
 from edge.microscope import Trace
 from edge.optics import Optics
-from train.evaluate import INTERVAL, TOLERANCE_DOF, expected_calibration_error
+from train.evaluate import INTERVAL, expected_calibration_error
 
 Array = NDArray[np.float64]
 

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.belief import OUTLIER_SHARE
+from edge.estimate import TOLERANCE_DOF, at_truth, between, estimate, surprise
 from edge.model import Model, combine, log_softmax
 from train.labels import Bins
 from train.tile_data import TileData, floats
 
 Array = NDArray[np.float64]
 
-#: A prediction's confidence is the probability within this of it.
-TOLERANCE_DOF = 1.0
 #: Tiles of one frame err together: a cautious weight where it cannot be fitted.
 UNFITTED_TILE_WEIGHT = 0.1
 #: A credible interval of this mass is asked to hold the truth as often.
@@ -98,22 +97,6 @@ def _predictions(log_p: Array, data: TileData, bins: Bins, first: NDArray[np.int
     return Predictions(log_p, truth, bins, data.dof_in(bins.unit)[first], dof_um, data.kind[first], first)
 
 
-def estimate(log_p: Array, centres: Array, tolerance: float = TOLERANCE_DOF) -> tuple[Array, Array]:
-    """Defocus ``(N,)``, the mean about the best window, and the probability near it, both float64.
-
-    ``centres`` and ``tolerance`` in one unit. The window is as wide as the tolerance, and reaches one bin to
-    either side at least; so two distant peaks give one of them, never the middle.
-    """
-    p = np.exp(log_p)
-    reach = max(tolerance, float(np.diff(centres).max())) * (1 + 1e-9)
-    near = np.abs(centres[:, None] - centres[None, :]) <= reach
-    best = (p @ near.T).argmax(axis=1)
-    weight = np.where(near[best], p, 0)
-    guess = (weight * centres).sum(axis=1) / weight.sum(axis=1)
-    within = np.where(np.abs(centres[None] - guess[:, None]) <= reach, p, 0).sum(axis=1)
-    return guess, np.minimum(within, 1.0)
-
-
 def likelier(log_p: Array, centres: Array, truth: Array) -> Array:
     """Mass of the places likelier than the truth, ``(N,)``: spread evenly over 0 to 1 where beliefs are true.
 
@@ -122,24 +105,11 @@ def likelier(log_p: Array, centres: Array, truth: Array) -> Array:
     """
     p = np.exp(log_p)
     p = (1 - OUTLIER_SHARE) * p + OUTLIER_SHARE / p.shape[1]
-    at_truth = _at(p, centres, truth)
+    likely = at_truth(p, centres, truth)
     fine = np.linspace(centres[0], centres[-1], _FINER * (len(centres) - 1) + 1)
-    low, share = _between(centres, fine)
+    low, share = between(centres, fine)
     dense = p[:, low] * (1 - share) + p[:, low + 1] * share
-    return np.asarray(np.where(dense > at_truth[:, None], dense, 0).sum(axis=1) / dense.sum(axis=1))
-
-
-def _at(p: Array, centres: Array, x: Array) -> Array:
-    """``p`` ``(N, B)`` at one place ``x`` ``(N,)`` a row, between bins too."""
-    low, share = _between(centres, x)
-    rows = np.arange(len(p))
-    return np.asarray(p[rows, low] * (1 - share) + p[rows, low + 1] * share)
-
-
-def _between(centres: Array, x: Array) -> tuple[NDArray[np.intp], Array]:
-    """The bin below each ``x``, and how far ``x`` is on the way to the next one."""
-    low = np.clip(np.searchsorted(centres, x, side="right") - 1, 0, len(centres) - 2)
-    return low, (x - centres[low]) / (centres[low + 1] - centres[low])
+    return np.asarray(np.where(dense > likely[:, None], dense, 0).sum(axis=1) / dense.sum(axis=1))
 
 
 def figures(predictions: Predictions) -> dict[str, float]:
@@ -236,7 +206,4 @@ def fit_calibration(logits: Array, data: TileData, bins: Bins) -> tuple[float, f
 
 
 def _nll(predictions: Predictions) -> float:
-    """Mean negative log-probability at the truth, interpolated between bins, floored as in `edge.belief`."""
-    centres, truth = predictions.bins.centres, predictions.truth
-    value = _at(np.exp(predictions.log_p), centres, truth)
-    return float(-np.log(0.98 * value + 0.02 / len(centres)).mean())
+    return surprise(predictions.log_p, predictions.bins.centres, predictions.truth)

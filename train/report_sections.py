@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from edge.estimate import TOLERANCE_DOF
 from train import figures, metrics, page, samples
-from train.evaluate import TOLERANCE_DOF, Array, Predictions
+from train.evaluate import Array, Predictions
 from train.judge import Judged, Side
 from train.page import Markup
 from train.report_text import FIGURES_HEAD, UNITS, count, figures_row, number, percent
