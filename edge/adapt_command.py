@@ -19,7 +19,7 @@ import numpy as np
 
 from edge import adapt as fitting
 from edge import card as cards
-from edge import console, model
+from edge import console, model_store
 from edge.adapt import Adaptation, Calibration, Tiles
 from edge.adapt_stacks import LabelledStack, digest, opened, read_tiles
 from edge.card import Adapted, AdaptedStack, Card
@@ -78,8 +78,7 @@ def run(name: str, args: argparse.Namespace) -> int:
     given = {} if args.model is None else {"model": {"path": args.model}}
     config = override(load_config(args.config), "command line", **given)
     out = checked("--out", args.out, ".tflite")
-    named = config.model.path
-    parent = Parent(model.DEFAULT_PATH if named == "default" else Path(named), config.model.threads)
+    parent = Parent(model_store.path_of(config), config.model.threads)
     if out == parent.path.resolve():
         raise InputError(f"--out {args.out}: is the model to start from, it is not replaced")
     made = adapt_model(parent, [Path(folder) for folder in args.stacks], config, step_um=args.step_um)

@@ -32,7 +32,7 @@ from edge.model_trial import Trial
 from edge.self_check import self_check
 from edge.service.owner import state_folder
 
-__all__ = ["Pointer", "Store", "open_chosen", "open_model"]
+__all__ = ["Pointer", "Store", "open_chosen", "open_model", "path_of"]
 
 SCHEMA = 1
 #: Files that are neither current nor previous, of which only the newest are kept.
@@ -170,6 +170,15 @@ def open_model(config: Config) -> tuple[Model, list[str]]:
     if config.model.path == CHOSEN:
         return open_chosen(Store(), threads=config.model.threads)
     return model.load(config.model.path, threads=config.model.threads), []
+
+
+def path_of(config: Config) -> Path:
+    """The file of the model that ``config`` names. ModelError where what points to it is damaged."""
+    named = config.model.path
+    if named == CHOSEN:
+        store = Store()
+        return store.path(store.pointer().current)
+    return model.DEFAULT_PATH if named == DEFAULT else Path(named)
 
 
 def open_chosen(store: Store, *, threads: int = 1) -> tuple[Model, list[str]]:
