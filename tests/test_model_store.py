@@ -259,6 +259,20 @@ class TestUse:
         assert (loaded.name, notes) == (str(own), [])
 
 
+    def test_the_file_of_what_is_named(self, parfocal: Parfocal, shelf: Path, state: Path) -> None:
+        def named(path: str) -> Path:
+            return model_store.path_of(override(Config(), "test", model={"path": path}))
+
+        assert named("chosen") == named("default") == model.DEFAULT_PATH
+        name = use(parfocal, model_shelf.write(shelf / "own.tflite"))
+        assert named("chosen") == state / "models" / name
+        assert named("default") == model.DEFAULT_PATH
+        assert named("other.tflite") == Path("other.tflite")
+        (state / "models" / "chosen.json").write_text("{")
+        with pytest.raises(ModelError, match=r"chosen\.json: damaged"):
+            named("chosen")
+
+
 class TestRollback:
     def test_without_a_previous_one(self, parfocal: Parfocal, shelf: Path) -> None:
         assert parfocal("model", "rollback") == (
