@@ -36,7 +36,8 @@ class StageConfig(Section):
     ends. A geared motor (28BYJ-48) stays where it is without current; one without a gear does not."""
 
     um_per_step: float = Field(default=0.062, ge=1e-5, le=100.0)
-    """Focus travel of one motor step in µm, always positive. 0.062 is an OpenFlexure microscope."""
+    """Focus travel of one motor step in µm, always positive. 0.062 is an OpenFlexure microscope. What is wrong
+    with it, up to a factor of 2, costs a focus run frames and not the focus; `parfocal calibrate` measures it."""
 
     limit_low_um: float = Field(default=-150.0, ge=-100_000.0, le=100_000.0)
     """Lower soft limit in µm. A move past it does not start. 0 is where the stage stood when its journal was
@@ -47,7 +48,8 @@ class StageConfig(Section):
 
     backlash_steps: int = Field(default=200, ge=0, le=100_000)
     """Overshoot in steps of a move against `approach`, so that each move ends with the slack taken up. At
-    least the slack of the drive; 0 for a drive without any."""
+    least the slack of the drive; 0 for a drive without any. Until `parfocal calibrate` has measured it, moves
+    that end one-sided overshoot twice as far; then what was measured is used."""
 
     compensation: Literal["one-sided", "on-reversal"] = Field(default="one-sided")
     """What is done about slack. `one-sided`: every move ends in the direction `approach`, which needs no
@@ -67,7 +69,8 @@ class StageConfig(Section):
     """Change of rate between the two, in steps/s²."""
 
     settle_s: float = Field(default=0.1, ge=0.0, le=60.0)
-    """Wait in s after each move until vibration has died down; no frame exposed before then is used."""
+    """Wait in s after each move until vibration has died down; no frame exposed before then is used. Once
+    `parfocal calibrate` has measured it, that is used."""
 
     focus_travel_um: float | None = Field(default=None, gt=0.0, le=200_000.0)
     """Farthest that a move may end from the last good focus, in µm, once there is one. Not set: only the
