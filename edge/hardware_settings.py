@@ -36,8 +36,9 @@ class StageConfig(Section):
     ends. A geared motor (28BYJ-48) stays where it is without current; one without a gear does not."""
 
     um_per_step: float = Field(default=0.062, ge=1e-5, le=100.0)
-    """Focus travel of one motor step in µm, always positive. 0.062 is an OpenFlexure microscope. What is wrong
-    with it, up to a factor of 2, costs a focus run frames and not the focus; `parfocal calibrate` measures it."""
+    """Focus travel of one motor step in µm, always positive. 0.062 is an OpenFlexure microscope. A value that
+    is wrong by up to a factor of 2 costs a focus run frames, not the focus; `parfocal calibrate` measures
+    it."""
 
     limit_low_um: float = Field(default=-150.0, ge=-100_000.0, le=100_000.0)
     """Lower soft limit in µm. A move past it does not start. 0 is where the stage stood when its journal was
