@@ -60,6 +60,7 @@ figures: $(VENV)/.for-test
 	for step in 0.5 1 2; do $(LOOP) stacks ../shared/data/zstacks/blood_0152 --network-only --step-um $$step $(ASSUMED) --json \
 		>$(FOUND)/blood-$$step.json || exit; done
 	$(BIN)/python -m train.adapt_figures --json >$(FOUND)/adapt.json
+	$(BIN)/python -m train.adapt_figures --measure-focus --json >$(FOUND)/adapt-measured.json
 	$(BIN)/python -m train.adapt_figures --stack $(BLOOD) $(ASSUMED) --json >$(FOUND)/adapt-blood.json
 	$(BIN)/python -m convert.speed default --json >$(FOUND)/speed.json
 	$(BIN)/python tests/arm64/emulated.py >$(FOUND)/arm64.txt

@@ -48,8 +48,10 @@ Array = NDArray[np.float64]
 
 #: Pulls towards the parent that are tried, the strongest first: each fit begins where the last one ended.
 STRENGTHS = (300.0, 60.0, 12.0, 2.5, 0.5)
-#: Standard deviation of a label, in widths of a bin.
+#: Standard deviation of a label, in widths of a bin ...
 LABEL_SIGMA_BINS = 0.5
+#: ... and at least in distances between planes: bins that lie between two planes are learned, too.
+LABEL_SIGMA_PLANES = 0.4
 #: The features are taken along the axes of their greatest variance, so many at most.
 MOST_AXES = 64
 #: A field left out is worse where its mean error is so many times what it was ...
@@ -68,14 +70,16 @@ class Tiles:
     """Tiles with their truth, N of them.
 
     ``features`` ``(N, F)`` float32; ``logits`` ``(N, B)`` float32, the parent's; ``truth`` ``(N,)`` float64,
-    signed defocus in the bins' unit; ``dof`` ``(N,)`` float64, one depth of field in that unit; ``frame`` and
-    ``field`` ``(N,)`` int64 group numbers; ``judged`` ``(N,)`` bool: among the tiles that a look would take.
+    signed defocus in the bins' unit; ``dof``, ``apart`` ``(N,)`` float64, one depth of field and the distance
+    from plane to plane in that unit; ``frame`` and ``field`` ``(N,)`` int64 group numbers; ``judged``
+    ``(N,)`` bool: among the tiles that a look would take.
     """
 
     features: NDArray[np.float32]
     logits: NDArray[np.float32]
     truth: Array
     dof: Array
+    apart: Array
     frame: NDArray[np.int64]
     field: NDArray[np.int64]
     judged: NDArray[np.bool_]
@@ -175,7 +179,7 @@ def _mirrored(tiles: Tiles, centres: Array, parent: Calibration) -> bool:
 
 def _path(tiles: Tiles, offset: Array, centres: Array, progress: Callable[[], None]) -> list[_Correction]:
     """The correction of each of `STRENGTHS`; ``offset`` ``(N, B)``."""
-    labels = _labels(tiles.truth, centres)
+    labels = _labels(tiles.truth, centres, tiles.apart)
     _, frame, counts = np.unique(tiles.frame, return_inverse=True, return_counts=True)
     weight = 1 / counts[frame]
     mean, axes = _principal(tiles.features)
@@ -241,11 +245,11 @@ def _slope(inputs: Array, offset: Array, labels: Array, weight: Array, correctio
     return out
 
 
-def _labels(truth: Array, centres: Array) -> Array:
+def _labels(truth: Array, centres: Array, apart: Array) -> Array:
     """``(N, B)`` label distributions; a truth beyond the outermost bins counts as those."""
     clipped = np.clip(truth, centres[0], centres[-1])
-    sigma = LABEL_SIGMA_BINS * float(np.diff(centres).max())
-    weights = np.exp(-0.5 * ((centres[None] - clipped[:, None]) / sigma) ** 2)
+    sigma = np.maximum(LABEL_SIGMA_BINS * float(np.diff(centres).max()), LABEL_SIGMA_PLANES * apart)
+    weights = np.exp(-0.5 * ((centres[None] - clipped[:, None]) / sigma[:, None]) ** 2)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))
 
 

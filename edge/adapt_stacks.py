@@ -47,6 +47,11 @@ class LabelledStack:
         """Signed defocus of each plane, ``(planes,)`` float64, z less focus."""
         return (np.asarray(self.stack.z_um) - self.focus_um) / self.optics.dof_um
 
+    @property
+    def apart_dof(self) -> float:
+        """The usual distance from plane to plane, above 0."""
+        return float(np.median(np.diff(np.unique(self.stack.z_um)))) / self.optics.dof_um
+
 
 def opened(
     folders: Sequence[Path], config: Config, model: Model, *, step_um: float | None
@@ -115,22 +120,24 @@ def read_tiles(
     features, logits, frames = [], [], []
     for number, of in enumerate(stacks):
         unit = of.optics.dof_um if model.card.unit == "um" else 1.0
+        apart = of.apart_dof * unit
         for plane, defocus_dof in enumerate(of.defocus_dof().tolist()):
             for part, pixels in enumerate(_parts(of.stack.load(plane), len(stacks))):
                 said, seen = model.read(pixels, of.optics, most_tiles=max(MOST_TILES, most_tiles))
                 if len(said):
                     features.append(seen)
                     logits.append(said)
-                    frames.append((defocus_dof * unit, unit, number + part, len(said)))
+                    frames.append((defocus_dof * unit, unit, apart, number + part, len(said)))
             progress()
-    _check_seen([field for _, _, field, _ in frames], stacks)
-    truth, dof, field, counts = (np.array(column) for column in zip(*frames, strict=True))
+    _check_seen([field for *_, field, _ in frames], stacks)
+    truth, dof, apart_of, field, counts = (np.array(column) for column in zip(*frames, strict=True))
     ranks = np.concatenate([np.arange(count) for count in counts])
     return Tiles(
         np.concatenate(features),
         np.concatenate(logits),
         np.repeat(truth.astype(np.float64), counts),
         np.repeat(dof.astype(np.float64), counts),
+        np.repeat(apart_of.astype(np.float64), counts),
         np.repeat(np.arange(len(counts)), counts),
         np.repeat(field.astype(np.int64), counts),
         ranks < most_tiles,

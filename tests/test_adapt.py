@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -26,7 +27,9 @@ from edge import adapt as fitting
 from edge import card as cards
 from edge import model as models
 from edge.adapt import Calibration, Tiles, adapt, figures, not_better
+from edge.adapt_stacks import opened, read_tiles
 from edge.card import Adapted
+from edge.config import load_config
 from edge.errors import ModelError
 from edge.head import Head, packed
 from edge.simulator.stacks import Plan, write_stacks
@@ -204,6 +207,7 @@ def tiles_of(fields: int, *, seed: int = 0, turned: bool = False, told: float = 
         logits.astype(np.float32),
         truth,
         np.ones(len(truth)),
+        np.ones(len(truth)),
         frame,
         frame // frames,
         np.ones(len(truth), bool),
@@ -250,7 +254,7 @@ class TestFit:
         inputs = np.concatenate(
             [tiles.features - tiles.features.mean(axis=0), np.ones((len(tiles), 1))], axis=1
         )
-        labels, weight = fitting._labels(tiles.truth, CENTRES), np.full(len(tiles), 0.25)
+        labels, weight = fitting._labels(tiles.truth, CENTRES, tiles.apart), np.full(len(tiles), 0.25)
         offset = tiles.logits.astype(np.float64)
         found = np.zeros((inputs.shape[1], len(CENTRES)))
         for _ in range(20):
@@ -284,6 +288,16 @@ class TestFit:
         assert len(done) == len(fitting.STRENGTHS) * 3
 
 
+def test_bins_between_two_planes_are_learned_too() -> None:
+    """Planes two bins apart: no bin between the outermost is left without labels."""
+    truth = np.arange(-6.0, 7.0, 2.0)
+    total = fitting._labels(truth, CENTRES, np.full(7, 2.0)).sum(axis=0)
+    within = np.abs(CENTRES) <= 6
+    assert total[within].min() > 0.5 * total[within].max()
+    narrow = fitting._labels(truth, CENTRES, np.full(7, 0.1))
+    assert narrow.max() > 0.7
+
+
 TRUTH = np.array([-4.0, -2.0, 2.0, 4.0, -4.0, -2.0, 2.0, 4.0])
 FIELD = np.repeat([0, 1], 4)
 
@@ -305,16 +319,22 @@ def test_what_counts_as_better(before: np.ndarray, after: np.ndarray, says: str)
     assert bool(found) == bool(says)
 
 
+def _turn(stack: Path) -> Path:
+    """Have the stage of ``stack`` count the other way round."""
+    table = stack / "planes.csv"
+    header, *rows = csv.reader(table.read_text("utf-8").splitlines())
+    lines = [",".join(header), *(f"{file},{-float(z)}" for file, z in rows)]
+    table.write_text("\n".join(lines) + "\n", "utf-8")
+    return stack
+
+
 @pytest.fixture(scope="session")
 def turned_stacks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three simulated stacks, not to be changed, of a stage that counts the other way round."""
     folder = tmp_path_factory.mktemp("turned") / "made"
     names = write_stacks(Plan(stacks=3, planes=9, range_dof=6, size_px=256, seed=7), folder)
     for name in names:
-        table = folder / name / "planes.csv"
-        header, *rows = csv.reader(table.read_text("utf-8").splitlines())
-        lines = [",".join(header), *(f"{file},{-float(z)}" for file, z in rows)]
-        table.write_text("\n".join(lines) + "\n", "utf-8")
+        _turn(folder / name)
     return [folder / name for name in names]
 
 
@@ -346,16 +366,24 @@ class TestCommand:
         assert made.adapted.fields == 3
         assert "nothing was learned beyond the planes" in document["notes"][-1]
 
-        again = tmp_path / "again.tflite"
-        code, said, error = parfocal("adapt", *turned_stacks, "--out", again, "--model", out)
-        assert code in (0, 4), error
-        if code == 0:
-            second = cards.read(again)[1]
-            assert second.adapted is not None
-            assert second.adapted.parent == made.name == second.name
-            assert "each left out in turn" in said
-        else:
-            assert not again.exists()
+    def test_an_adapted_model_is_adapted_again(
+        self, parfocal: Parfocal, turned_stacks: list[Path], tmp_path: Path
+    ) -> None:
+        """To one direction, then back to the other."""
+        first, second = tmp_path / "first.tflite", tmp_path / "second.tflite"
+        assert parfocal("adapt", turned_stacks[0], "--out", first)[0] == 0
+        back = [_turn(Path(shutil.copytree(of, tmp_path / of.name))) for of in turned_stacks]
+        code, said, error = parfocal("adapt", *back, "--out", second, "--model", first)
+        assert code == 0, error
+        assert "judged on 27 frames of 3 stacks, each left out in turn" in said
+        assert "before: median error" in said
+        made = cards.read(second)[1]
+        assert made.adapted is not None
+        assert made.adapted.parent == made.name == "parfocal-default-adapted"
+        assert made.adapted.parent_sha256 == hashlib.sha256(first.read_bytes()).hexdigest()
+        assert made.head is not None
+        assert not made.head.mirrored, "turned twice"
+        assert made.trained_on.count("adapted to") == 1
 
     def test_one_stack_is_judged_half_by_half(
         self, parfocal: Parfocal, turned_stacks: list[Path], tmp_path: Path
@@ -417,6 +445,21 @@ def _spoiled(stack: Path, folder: Path, **about: Any) -> Path:
     said = json.loads((copy / "about.json").read_text("utf-8"))
     (copy / "about.json").write_text(json.dumps({**said, **about}), "utf-8")
     return copy
+
+
+def test_bins_in_um_are_taught_um(
+    interpreter: type[FakeInterpreter], turned_stacks: list[Path], tmp_path: Path
+) -> None:
+    """The truth is in the unit of the bins, the planes' z turned as the stage counts."""
+    model = models.load(write_model(tmp_path / "m.tflite", unit="um"))
+    (stack,) = opened(turned_stacks[:1], load_config(None), model, step_um=None)
+    tiles = read_tiles(model, [stack, stack], 2)
+    assert tiles.dof[0] == stack.optics.dof_um
+    np.testing.assert_allclose(np.unique(tiles.truth), stack.stack.z_um)
+    np.testing.assert_allclose(tiles.apart, np.diff(stack.stack.z_um)[0])
+    assert set(tiles.field.tolist()) == {0, 1}
+    assert np.bincount(tiles.frame[tiles.judged]).max() == 2
+    assert np.bincount(tiles.frame).max() > 2
 
 
 class TestRefused:

@@ -128,3 +128,8 @@ def test_the_page_states_what_was_measured() -> None:
     assert f"{before['within_one_plane']} of 10 before, {after['within_one_plane']} of 10 after" in said
     assert f"{before['median_planes']:.2f} planes before, {after['median_planes']:.2f} after" in said
     assert f"in {before['wrong_direction']} frames before, in {after['wrong_direction']} after" in said
+    measured = json.loads((FOUND / "model-card" / "adapt-measured.json").read_text("utf-8"))
+    median, refused = measured["all"]["median_dof"], measured["all"]["refused"]
+    assert f"{refused} of 20 are refused" in said
+    assert f"from {median['before_median']:.2f} to {median['after_median']:.2f}" in said
+    assert sum("two peaks" in row["refused"] for row in measured["microscopes"]) == 6
