@@ -6,6 +6,7 @@ A field is a stack; where there is only one, the left and the right half of its 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,15 +43,17 @@ class LabelledStack:
     focus_um: float
     focus_measured: bool
     notes: tuple[str, ...]
+    dof_per_um: float
+    """Depths of field that a µm of the stage adds; negative where it was calibrated to run the other way."""
 
     def defocus_dof(self) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-        """Signed defocus of each plane, ``(planes,)`` float64, z less focus."""
-        return (np.asarray(self.stack.z_um) - self.focus_um) / self.optics.dof_um
+        """Signed defocus of each plane, ``(planes,)`` float64, z less focus, as a calibration has it."""
+        return (np.asarray(self.stack.z_um) - self.focus_um) * self.dof_per_um
 
     @property
     def apart_dof(self) -> float:
         """The usual distance from plane to plane, above 0."""
-        return float(np.median(np.diff(np.unique(self.stack.z_um)))) / self.optics.dof_um
+        return float(np.median(np.diff(np.unique(self.stack.z_um)))) * abs(self.dof_per_um)
 
 
 def opened(
@@ -101,8 +104,24 @@ def _labelled(folder: Path, config: Config, step_um: float | None) -> LabelledSt
         notes += (f"--step-um {step_um:g} is not used: the stack gives z in µm",)
     if stated is None:
         notes += (f"focus measured on its planes: {focus_um:.3g} µm",)
+    calibrated = _calibrated(stack)
+    if calibrated is not None:
+        notes += ("direction and scale as it was calibrated when it was recorded",)
     named = tuple(f"{folder.name}: {text}" for text in notes)
-    return LabelledStack(stack, optics, focus_um, stated is None, (*stack.assumptions, *named))
+    dof_per_um = 1 / optics.dof_um if calibrated is None else calibrated
+    return LabelledStack(stack, optics, focus_um, stated is None, (*stack.assumptions, *named), dof_per_um)
+
+
+def _calibrated(stack: ZStack) -> float | None:
+    """Signed dof a µm, of a stack that `parfocal collect` has recorded on a calibrated stage; else None.
+
+    The adapted model then goes on counting as its parent did, and the calibration stays right.
+    """
+    try:
+        found = float(stack.about["calibration"]["dof_per_step"]) / float(stack.about["um_per_step"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return found if math.isfinite(found) and found != 0 else None
 
 
 def read_tiles(

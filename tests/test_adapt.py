@@ -29,9 +29,10 @@ from edge import model as models
 from edge.adapt import Calibration, Tiles, adapt, figures, not_better
 from edge.adapt_stacks import opened, read_tiles
 from edge.card import Adapted
-from edge.config import load_config
+from edge.config import Config, load_config
 from edge.errors import ModelError
 from edge.head import Head, packed
+from edge.optics import Objective, Optics
 from edge.simulator.stacks import Plan, write_stacks
 
 CENTRES = np.asarray(BINS)
@@ -525,3 +526,31 @@ class TestRefused:
         )
         assert code == 2
         assert "has no features output" in error
+
+
+class TestCalibratedStacks:
+    def opened(self, folder: Path, **about: Any) -> np.ndarray:
+        """Labels of the first stack with this in its about.json."""
+        text = json.loads((folder / "about.json").read_text())
+        (folder / "about.json").write_text(json.dumps({**text, **about}))
+        (labelled,) = opened([folder], Config(), models.load("default"), step_um=None)
+        return labelled.defocus_dof()
+
+    def test_labels_have_the_direction_and_scale_of_the_calibration(
+        self, turned_stacks: list[Path], tmp_path: Path
+    ) -> None:
+        folder = Path(shutil.copytree(turned_stacks[0], tmp_path / "stack"))
+        plain = self.opened(folder)
+        found = {"dof_per_step": -0.03}
+        calibrated = self.opened(folder, um_per_step=0.062, calibration=found)
+        dof_um = Optics(Objective(20, 0.4), 0.34).dof_um
+        assert calibrated == pytest.approx(plain * dof_um * -0.03 / 0.062)
+
+    @pytest.mark.parametrize(
+        "about", [{"calibration": None}, {"calibration": {}}, {"calibration": {"dof_per_step": "x"}}]
+    )
+    def test_without_a_calibration_they_are_as_the_stage_counts(
+        self, turned_stacks: list[Path], tmp_path: Path, about: dict[str, Any]
+    ) -> None:
+        folder = Path(shutil.copytree(turned_stacks[0], tmp_path / "stack"))
+        assert self.opened(folder, um_per_step=0.062, **about) == pytest.approx(self.opened(folder))

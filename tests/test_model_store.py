@@ -258,7 +258,6 @@ class TestUse:
         loaded, notes = open_model(override(Config(), "test", model={"path": str(own)}))
         assert (loaded.name, notes) == (str(own), [])
 
-
     def test_the_file_of_what_is_named(self, parfocal: Parfocal, shelf: Path, state: Path) -> None:
         def named(path: str) -> Path:
             return model_store.path_of(override(Config(), "test", model={"path": path}))
