@@ -160,6 +160,16 @@ def _about(store: Store, name: str, pointer: Pointer) -> dict[str, Any]:
     return {**about, "card": card.name, **kept}
 
 
+def _adapted(record: dict[str, Any]) -> str:
+    """Where the head of an adapted model comes from, and what it gained."""
+    before, after = record["before"], record["after"]
+    return (
+        f"adapted from {record['parent']} ({record['parent_sha256'][:12]}); on {record['frames']} frames left"
+        f" out: median error {before['median_dof']:.2f} to {after['median_dof']:.2f} depths of field, wrong"
+        f" direction {100 * before['wrong_direction']:.1f} to {100 * after['wrong_direction']:.1f} %"
+    )
+
+
 def _lines(about: dict[str, Any]) -> list[str]:
     """A model in two or three lines."""
     head = f"{about['mark'] or '':<9}{about['name']}"
@@ -171,5 +181,5 @@ def _lines(about: dict[str, Any]) -> list[str]:
     facts += [f"held out: {key} {figures[key]:.3g}" for key in _SHOWN if key in figures][:1]
     lines = [head, f"{'':<9}{', '.join(facts)}", f"{'':<9}{about['trained_on']}"]
     if about["adapted"] is not None:
-        lines.append(f"{'':<9}adapted: {json.dumps(about['adapted'], ensure_ascii=False)}")
+        lines.append(f"{'':<9}{_adapted(about['adapted'])}")
     return lines

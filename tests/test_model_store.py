@@ -19,6 +19,7 @@ import pytest
 from oracle import Parfocal
 
 from edge import cli, model, model_command, model_store, rig
+from edge.card import Adapted
 from edge.config import Config, override
 from edge.errors import ModelError
 from edge.model_store import KEPT, Pointer, Store, open_chosen, open_model
@@ -323,8 +324,20 @@ class TestList:
     def test_a_card_that_says_what_was_adapted(self, shelf: Path) -> None:
         about = model_command._about(Store(), "default", Pointer())
         assert not [line for line in model_command._lines(about) if "adapted" in line]
-        about["adapted"] = {"parent": "parfocal-default"}
-        assert model_command._lines(about)[-1] == '         adapted: {"parent": "parfocal-default"}'
+        stack = {"name": "one", "sha256": "b" * 64, "planes": 21, "focus_um": 1.0, "focus_measured": False}
+        record = Adapted.model_validate(
+            {
+                "parent": "parfocal-default", "parent_sha256": "a" * 64, "at": "2026-01-01", "stacks": [stack],
+                "held_out": "half", "fields": 2, "frames": 42, "tiles": 300, "strength": 2.5,
+                "before": {"median_dof": 1.5, "wrong_direction": 0.25},
+                "after": {"median_dof": 0.5, "wrong_direction": 0.0},
+            }
+        )  # fmt: skip
+        about["adapted"] = record.model_dump(mode="json")
+        assert model_command._lines(about)[-1].strip() == (
+            "adapted from parfocal-default (aaaaaaaaaaaa); on 42 frames left out: median error 1.50 to 0.50"
+            " depths of field, wrong direction 25.0 to 0.0 %"
+        )
 
     def test_before_anything_was_chosen(self, parfocal: Parfocal, shelf: Path, state: Path) -> None:
         code, out, _ = parfocal("model", "list")
