@@ -327,8 +327,9 @@ class TestList:
         stack = {"name": "one", "sha256": "b" * 64, "planes": 21, "focus_um": 1.0, "focus_measured": False}
         record = Adapted.model_validate(
             {
-                "parent": "parfocal-default", "parent_sha256": "a" * 64, "at": "2026-01-01", "stacks": [stack],
-                "held_out": "half", "fields": 2, "frames": 42, "tiles": 300, "strength": 2.5,
+                "parent": "parfocal-default", "parent_sha256": "a" * 64, "at": "2026-01-01",
+                "stacks": [stack], "held_out": "half", "fields": 2, "frames": 42, "tiles": 300,
+                "strength": 2.5,
                 "before": {"median_dof": 1.5, "wrong_direction": 0.25},
                 "after": {"median_dof": 0.5, "wrong_direction": 0.0},
             }
