@@ -55,7 +55,12 @@ class Outputs:
                 tolerance_dof = scope.config.focus.tolerance_dof
                 optics = scope.rig.optics
                 drawn = plot.draw(
-                    scope.trace, result, optics=optics, tolerance_dof=tolerance_dof, title=title
+                    scope.trace,
+                    result,
+                    optics=optics,
+                    tolerance_dof=tolerance_dof,
+                    title=title,
+                    um_per_um=scope.rig.true_um_per_um,
                 )
                 atomic_write_bytes(self.picture, drawn)
         except InputError as error:  # it could be written when `check` tried

@@ -56,8 +56,19 @@ def backend() -> Any:
     return matplotlib
 
 
-def draw(trace: Trace, result: Result, *, optics: Optics, tolerance_dof: float, title: str) -> bytes:
-    """The picture as PNG. Raises InputError without matplotlib, ValueError for a trace without frames."""
+def draw(
+    trace: Trace,
+    result: Result,
+    *,
+    optics: Optics,
+    tolerance_dof: float,
+    title: str,
+    um_per_um: float = 1.0,
+) -> bytes:
+    """The picture as PNG. ``um_per_um``: how far the specimen really moves for a µm of the stage.
+
+    Raises InputError without matplotlib, ValueError for a trace without frames.
+    """
     if not trace.entries:
         raise ValueError("a trace without frames cannot be drawn")
     matplotlib = backend()
@@ -78,7 +89,7 @@ def draw(trace: Trace, result: Result, *, optics: Optics, tolerance_dof: float, 
         _draw_filmstrip(strip, trace.entries, shown, rows)
         _draw_belief(parts[1].subplots(), trace.entries, optics, tolerance_dof)
         left, right = curves.subplots(1, 2)
-        _draw_position(left, trace.entries)
+        _draw_position(left, trace.entries, um_per_um)
         _draw_sharpness(right, trace.entries)
         out = io.BytesIO()
         matplotlib.backends.backend_agg.FigureCanvasAgg(figure).print_png(out)
@@ -181,9 +192,13 @@ def _draw_belief(axis: Axes, entries: Sequence[Entry], optics: Optics, tolerance
     axis.grid(axis="y")
 
 
-def _draw_position(axis: Axes, entries: Sequence[Entry]) -> None:
+def _draw_position(axis: Axes, entries: Sequence[Entry], um_per_um: float) -> None:
     time_s = [entry.time_s for entry in entries]
-    known = [(e.time_s, e.position_um - e.true_defocus_um) for e in entries if e.true_defocus_um is not None]
+    known = [
+        (e.time_s, e.position_um - e.true_defocus_um / um_per_um)
+        for e in entries
+        if e.true_defocus_um is not None
+    ]
     if known:
         t, focus_um = (list(part) for part in zip(*known, strict=True))
         axis.plot(t, focus_um, color=_ORANGE, ls="--", lw=1.6, label="focus (truth)")

@@ -43,6 +43,7 @@ class Rig:
     ``assumptions``: sentences for the user. ``scale``: what defocus, as the network counts it, grows by for
     one depth of field of stage travel, as the stage counts it; negative where they have opposite directions.
     ``gains``: what may be wrong with that. ``calibration``: where it was measured.
+    ``true_um_per_um``: how far a simulated specimen really moves for a µm of the stage.
 
     ``with rig:`` enables the motor; at the end, whatever happened, the motor is released and the camera
     closed.
@@ -59,6 +60,7 @@ class Rig:
     scale: float = 1.0
     gains: Gains = KNOWN
     calibration: Calibration | None = None
+    true_um_per_um: float = 1.0
 
     def dof_from_um(self, um: float) -> float:
         """Stage travel or position in µm to depths of field, in the direction of defocus."""
@@ -123,7 +125,10 @@ def simulated_rig(
         config, clock, defocus_um, specimen=specimen, imaging=imaging, sensor=sensor, progress=progress
     )
     made = Rig("simulated", clock, stage, camera, optics, lambda: defocus_um(clock.now_s()))
-    return made if known else as_measured(made, config, calibration)
+    if known:
+        return made
+    made = replace(made, true_um_per_um=um_per_step / config.stage.um_per_step)
+    return as_measured(made, config, calibration)
 
 
 def simulated_axis(config: Config, clock: Clock, *, slack_steps: float | None = None) -> SimulatedAxis:
