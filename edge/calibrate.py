@@ -242,7 +242,10 @@ class Calibrator:
     def _settling(self, curve: Curve, scale: Scale, dof: float) -> tuple[Settling, tuple[Array, Array]]:
         """Watch frame after frame behind motions that end where sharpness is steep; ``dof``: of a step."""
         self._told("watching it settle", 0.85)
-        flank = Flank(curve, scale.focus, dof)
+        try:
+            flank = Flank(curve, scale.focus, dof)
+        except ValueError as error:
+            raise Refused("sharpness and network do not agree on where the focus is") from error
         since, deviation = [], []
         for k in range(MOTIONS):
             self._turn(flank.place - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof)

@@ -39,9 +39,12 @@ class Flank:
     """Where the curve is steepest. ``place``: in the middle of that, in steps."""
 
     def __init__(self, curve: Curve, focus: float, step_dof: float) -> None:
-        """``focus`` in steps; ``step_dof``: dof of a step, above 0."""
+        """``focus`` in steps; ``step_dof``: dof of a step, above 0. ValueError: no curve about the focus."""
         reach = NEAR_DOF / step_dof
-        within = np.linspace(max(curve.low, focus - reach), min(curve.high, focus + reach), 400)
+        low, high = max(curve.low, focus - reach), min(curve.high, focus + reach)
+        if (high - low) * step_dof < 3 * FLANK_DOF:
+            raise ValueError("the curve does not reach to both sides of the focus")
+        within = np.linspace(low, high, 400)
         values = curve.spline(within)
         slopes = np.gradient(values, within)
         beside = max(1, round(FLANK_DOF / step_dof / (within[1] - within[0])))

@@ -28,6 +28,10 @@ class TestFlank:
         flank = Flank(curve(mirrored), 0.0, DOF_PER_STEP)
         assert 20 < flank.place * (1 if mirrored else -1) < 100
 
+    def test_a_curve_that_lies_elsewhere_has_none(self) -> None:
+        with pytest.raises(ValueError, match="both sides"):
+            Flank(curve(False), 400.0, DOF_PER_STEP)
+
     def test_a_sharpness_tells_the_place_and_beyond_the_flank_its_end(self) -> None:
         of = curve(False)
         flank = Flank(of, 0.0, DOF_PER_STEP)
