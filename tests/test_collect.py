@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import fake_calibration
 import numpy as np
 import pytest
 from fake_gpio import FakeGpio
@@ -91,11 +92,9 @@ def sharpest_um(seed: int) -> float:
         return max(seen, key=lambda z: seen[z])
 
 
-def known(stage: str) -> Calibration:
+def of_stage(stage: str) -> Calibration:
     """What was found of a microscope."""
-    numbers = {name: 0.5 for name, field in Calibration.model_fields.items() if field.annotation is float}
-    words = {"date": "2026-11-26", "objective": "20x0.40", "stage": stage, "model": "oracle"}
-    return Calibration.model_validate({**numbers, **words})
+    return fake_calibration.found(stage=stage)
 
 
 def pressed_again_and_again(monkeypatch: pytest.MonkeyPatch, pin: int) -> FakeGpio:
@@ -167,10 +166,10 @@ class TestOneField:
         assert found["date"][:2] == "20"
 
     def test_its_calibration(self, parfocal: Parfocal, network: Oracle, out: Path) -> None:
-        found = known("simulated")
+        found = of_stage("simulated")
         calibration.write(found, Config())
         motor = toml(out.parent, HARDWARE)
-        calibration.write(known("marlin"), load_config(motor))
+        calibration.write(of_stage("marlin"), load_config(motor))
         words = ("collect", out, "--fields", 1, *FEW, "--rig", "simulated", "--config", motor)
         assert parfocal(*words)[0] == 0
         assert Calibration.model_validate(about(out / "field-001")["calibration"]) == found
@@ -573,7 +572,7 @@ class TestHardware:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         path = toml(tmp_path, HARDWARE)
-        found = known("marlin")
+        found = of_stage("marlin")
         calibration.write(found, load_config(path))
         made: list[rig.Rig] = []
 
