@@ -59,6 +59,7 @@ figures: $(VENV)/.for-test
 	$(LOOP) stacks ../shared/data/zstacks --network-only --pixel-um 0.25 --json >$(FOUND)/stacks-network.json
 	for step in 0.5 1 2; do $(LOOP) stacks ../shared/data/zstacks/blood_0152 --network-only --step-um $$step $(ASSUMED) --json \
 		>$(FOUND)/blood-$$step.json || exit; done
+	$(BIN)/python -m train.calibration_study --microscopes 100 --json >$(FOUND)/calibration.json
 	$(BIN)/python -m train.adapt_figures --json >$(FOUND)/adapt.json
 	$(BIN)/python -m train.adapt_figures --measure-focus --json >$(FOUND)/adapt-measured.json
 	$(BIN)/python -m train.adapt_figures --stack $(BLOOD) $(ASSUMED) --json >$(FOUND)/adapt-blood.json

@@ -38,7 +38,7 @@ from edge.settling import Flank, Settling, fit_settling
 from edge.sharpness import sharpness
 from edge.through_focus import Fitted, RingPower
 
-__all__ = ["Calibrator", "Found", "Refused", "for_measuring"]
+__all__ = ["Calibrator", "for_measuring"]
 
 Array = NDArray[np.float64]
 
@@ -91,8 +91,9 @@ class Calibrator:
         """MOVES the stage, BLOCKS for a minute or two. Raises Refused; errors of camera and motor pass."""
         began_s, began = self._rig.clock.now_s(), self._rig.stage.screw_steps
         try:
-            self._rig.camera.lock()
-            return self._measure(began_s)
+            guess = self._focus()
+            self._rig.camera.lock()  # for all looks: their sharpness is compared
+            return self._measure(guess, began_s)
         except (Refused, CameraError):
             self._back_to(began)
             raise
@@ -103,8 +104,7 @@ class Calibrator:
         low, high = (round(um / self._rig.stage.um_per_step) for um in self._rig.stage.reachable_um)
         self._rig.stage.move_to_steps(min(max(screw, low), high))
 
-    def _measure(self, began_s: float) -> Found:
-        guess = self._focus()
+    def _measure(self, guess: float, began_s: float) -> Found:
         first, scale = self._through(guess)
         dof = abs(scale.scale)  # of a step
         seen = Fingerprints(first.whole(), np.array([self._reading(lik) for lik in first.says]), dof)
@@ -285,7 +285,7 @@ class Calibrator:
         return float(np.median(image.max(axis=2))), float(np.mean(image.max(axis=2) >= 254))
 
     def _look(self, looks: Looks) -> None:
-        got = self._scope.observe()
+        got = self._scope.look()
         self._frames += 1
         self._frame = got.frame
         if got.fault is not None:

@@ -8,7 +8,7 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge import calibration, console, hardware, model, model_store, rig
+from edge import calibration, console, hardware, model_store, rig
 from edge.calibrate import Calibrator, for_measuring
 from edge.calibration import Calibration
 from edge.calibration_found import Found, Refused
@@ -16,6 +16,7 @@ from edge.cli import FAILED, finite, go_on
 from edge.config import Config, load_config, override
 from edge.errors import InputError
 from edge.files import atomic_write_bytes
+from edge.model import Model
 from edge.outputs import checked
 from edge.progress import Bar
 from edge.rig import Rig
@@ -52,23 +53,26 @@ def run(name: str, args: argparse.Namespace) -> int:
         from edge import plot
 
         plot.backend()
+    kind = args.rig or ("hardware" if hardware.is_configured(config) else "simulated")
+    if kind == "simulated":
+        config = rig.without_hardware(config)
     before, note = calibration.in_force(config)
     if note is not None:
         console.note(note)
     try:
-        found, own = _measured(args, config, network)
+        found = _measured(_rig(args, config, kind), config, network)
     except Refused as refusal:
         stays = (
             "nothing was kept" if before is None else f"the calibration of {before.date[:10]} stays in force"
         )
         console.note(f"calibrate: refused: {refusal}; {stays}")
         return FAILED
-    kept = found.calibration(own, model=Path(network.name).name, date=_now())
-    path = None if args.stack is not None else calibration.write(kept, own)
+    kept = found.calibration(config, model=Path(network.name).name, date=_now())
+    path = None if args.stack is not None else calibration.write(kept, config)
     if args.json:
         print(json.dumps({**kept.model_dump(), "frames": found.frames, "seconds": found.seconds}, indent=2))
     else:
-        print("\n".join(lines(found, kept, own)))
+        print("\n".join(lines(found, kept, config)))
         print(
             "replayed: nothing is kept"
             if path is None
@@ -81,19 +85,17 @@ def run(name: str, args: argparse.Namespace) -> int:
     return 0
 
 
-def _measured(args: argparse.Namespace, config: Config, network: model.Model) -> tuple[Found, Config]:
-    shown = _rig(args, config)
+def _measured(shown: Rig, config: Config, network: Model) -> Found:
     console.note(f"calibrating {shown.optics.objective} ({shown.name}): leave the specimen where it is")
     with contextlib.ExitStack() as opened, Bar("measuring", 1) as bar:
         opened.push(shown.__exit__)
         go_on()
         shown.__enter__()
-        return Calibrator(shown, network, config, told=lambda text, share: bar.set_share(share)).run(), config
+        return Calibrator(shown, network, config, told=lambda text, share: bar.set_share(share)).run()
 
 
-def _rig(args: argparse.Namespace, config: Config) -> Rig:
+def _rig(args: argparse.Namespace, config: Config, kind: str) -> Rig:
     own = for_measuring(config)
-    kind = args.rig or ("hardware" if hardware.is_configured(config) else "simulated")
     if args.stack is not None:
         if args.rig not in (None, "replay") or args.start_defocus_um is not None:
             raise InputError("--stack: is replayed, without another --rig and without --start-defocus-um")

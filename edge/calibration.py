@@ -185,8 +185,8 @@ def write(calibration: Calibration, config: Config) -> Path:
     """Keep ``calibration`` in place of the one before, whole or not at all. BLOCKS for the disk; OSError."""
     path = path_of(config)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.with_suffix(".fits").unlink(missing_ok=True)
     atomic_write_text(path, calibration.model_dump_json(indent=1) + "\n")
+    path.with_suffix(".fits").unlink(missing_ok=True)
     return path
 
 

@@ -24,11 +24,10 @@ from typing import Any
 import numpy as np
 
 from edge.belief import KNOWN
-from edge.camera.base import Frame
 from edge.camera.health import fault_of
 from edge.errors import InputError
 from edge.files import RGB
-from edge.microscope import FRAMES_IN_FLIGHT, Microscope
+from edge.microscope import Microscope
 from edge.rig import Rig
 from edge.sharpness import sharpness
 from edge.stack_focus import focus_scale, peak_of
@@ -170,7 +169,7 @@ class Collector:
         number = {place: k for k, place in enumerate(sorted(places))}
         for done, place in enumerate(places, start=1):
             stage.move_to_steps(place)
-            image = self._settled_frame().image
+            image = self._scope.settled_frame().image
             if fault := fault_of(image):
                 raise Refused(f"the frame at {stage.position_um:.2f} µm is {fault}")
             z_um = round(stage.position_um, 6)
@@ -179,12 +178,6 @@ class Collector:
                 self._truth[z_um] = self._rig.true_defocus_um()
             yield f"plane{number[place]:03d}.png", z_um, image
             self._told(done, len(places))
-
-    def _settled_frame(self) -> Frame:
-        rig = self._rig
-        settled_s = rig.stage.last_motion_ended_s + self._scope.config.stage.settle_s
-        in_flight_s = FRAMES_IN_FLIGHT * rig.camera.frame_period_s
-        return rig.camera.capture(max(rig.clock.now_s() - in_flight_s, settled_s))
 
     def _about(self) -> dict[str, Any]:
         """All of about.json, once every plane was seen. Refused where they have no clear peak."""

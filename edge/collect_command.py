@@ -67,8 +67,8 @@ def run(name: str, args: argparse.Namespace) -> int:
     plan = Plan(args.planes, args.step_dof)
     config = load_config(args.config)
     kind = args.rig or ("hardware" if hardware.is_configured(config) else "simulated")
-    if kind == "simulated":  # what is known of the motor is not true of a simulated one
-        config = override(config, "--rig simulated", stage={"driver": "none"}, camera={"driver": "none"})
+    if kind == "simulated":
+        config = rig.without_hardware(config)
     out = Path(args.out)
     with claimed(out):
         there = fields_in(out)
@@ -93,9 +93,6 @@ def _facts(args: argparse.Namespace, config: Config, network: Model, kind: str) 
     )
     if not slide:
         raise InputError("--name: a text that is not empty is allowed")
-    found, note = calibration.in_force(config)
-    if note is not None:
-        console.note(note)
     return {
         "source": "parfocal collect",
         "version": version(),
@@ -107,7 +104,6 @@ def _facts(args: argparse.Namespace, config: Config, network: Model, kind: str) 
         "approach": config.stage.approach,
         "camera": config.camera.driver if kind == "hardware" else "simulated",
         "model": {"name": network.card.name, "flatbuffer_sha256": network.card.flatbuffer_sha256},
-        "calibration": None if found is None else found.model_dump(mode="json"),
     }
 
 
@@ -117,7 +113,9 @@ class _Bench:
     def __init__(self, kind: str, config: Config, network: Model, there: Mapping[int, ZStack]) -> None:
         self._simulated = kind == "simulated"
         self._config, self._network = config, network
-        self._calibration, _ = calibration.in_force(config)
+        self._calibration, note = calibration.in_force(config)
+        if note is not None:
+            console.note(note)
         self._opened = contextlib.ExitStack()
         self._scope: Microscope | None = None
         self.seed = max([config.simulator.seed, *_seeds(there)])
@@ -224,7 +222,9 @@ class _Session:
         scope = self._bench.scope(lambda made: self._check(made, left))
         now = datetime.now().astimezone().isoformat(timespec="seconds")
         optics = optics_parameters(scope.rig.optics)
-        facts = {**self._facts, **optics, **self._bench.about(), "date": now}
+        found = scope.rig.calibration
+        measured = None if found is None else found.model_dump(mode="json")
+        facts = {**self._facts, "calibration": measured, **optics, **self._bench.about(), "date": now}
         with Bar(name, self._plan.planes) as bar:
             done = Collector(scope, self._plan, facts, told=bar.of).record(self._out / name)
         if done.planes < self._plan.planes:

@@ -150,7 +150,7 @@ def _simulated(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]
                 bars.append(until_done.enter_context(Bar("simulating the field", 1)))
             bars[0].set_share(share)
 
-        found, note = calibration.in_force(config)
+        found, note = calibration.in_force(rig.without_hardware(config))
         made = rig.simulated_rig(config, start_defocus_um=start_um, progress=report, calibration=found)
     low, high = made.stage.limits_um
     if not low <= made.stage.position_um <= high:

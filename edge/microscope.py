@@ -117,7 +117,7 @@ class Microscope:
     ``watch(entry, frame)`` is called with each frame of a run, and once more when what is believed after it
     is known. It must not move anything. ``settle_s``: how long after a motion no frame may begin, in s; None:
     as long as the stage waits. ``gain``: the most probable of the rig's gains, by a last
-    run that looked more than once and needed no sweep.
+    run that ended in focus, looked more than once and needed no sweep; else None.
     """
 
     def __init__(
@@ -170,7 +170,7 @@ class Microscope:
         back where it began.
         """
         rig = self.rig
-        self.trace, self._fault = Trace(), None
+        self.trace, self._fault, self.gain = Trace(), None, None
         began_s, moves, travel = rig.clock.now_s(), rig.stage.moves, rig.stage.travel_steps
         began_um = rig.stage.position_um
         try:
@@ -210,9 +210,10 @@ class Microscope:
         request: Request = loop.send(Begin(self.position_dof()))
         while not isinstance(request, Done):
             request = self.step(loop, request, cancel=cancel)
-        self.gain = loop.belief.gain() if loop.looks > 1 and request.method == "network" else None
-        if request.result == "focused" and self.rig.gains is LEARNED:
-            self._learned = _remembered(loop.belief)
+        if request.result == "focused":
+            self.gain = loop.belief.gain() if loop.looks > 1 and request.method == "network" else None
+            if self.rig.gains is LEARNED:
+                self._learned = _remembered(loop.belief)
         return request
 
     def step(self, loop: Autofocus, request: Request, *, cancel: Callable[[], bool] | None = None) -> Request:
@@ -249,17 +250,25 @@ class Microscope:
         """
         try:
             self.rig.camera.lock()
-            return self._observe(infer=True)
+            return self.look()
         finally:
             self.rig.camera.unlock()
 
-    def _observe(self, *, infer: bool) -> Observation:
-        """A frame exposed after the stage has settled, its sharpness and, if asked for, its defocus."""
+    def look(self) -> Observation:
+        """`observe` with the camera as it is, for many looks in a row: the caller keeps it locked."""
+        return self._observe(infer=True)
+
+    def settled_frame(self) -> Frame:
+        """A frame exposed after the stage has settled. Blocks; raises CameraError."""
         rig = self.rig
         # A move that was stopped has not settled by itself.
         settled_s = rig.stage.last_motion_ended_s + self._settle_s
         in_flight_s = FRAMES_IN_FLIGHT * rig.camera.frame_period_s
-        frame: Frame = rig.camera.capture(max(rig.clock.now_s() - in_flight_s, settled_s))
+        return rig.camera.capture(max(rig.clock.now_s() - in_flight_s, settled_s))
+
+    def _observe(self, *, infer: bool) -> Observation:
+        """A frame exposed after the stage has settled, its sharpness and, if asked for, its defocus."""
+        rig, frame = self.rig, self.settled_frame()
         # A guessed sampling could throw the finest detail away, and the finest is what peaks nearest focus.
         fault = fault_of(frame.image)
         measure = sharpness(frame.image, 1.0 if rig.assumed else rig.optics.model_scale)

@@ -178,7 +178,7 @@ def path_of(config: Config) -> Path:
     if named == CHOSEN:
         store = Store()
         return store.path(store.pointer().current)
-    return model.DEFAULT_PATH if named == DEFAULT else Path(named)
+    return model.file_of(named)
 
 
 def open_chosen(store: Store, *, threads: int = 1) -> tuple[Model, list[str]]:

@@ -83,6 +83,12 @@ class Rig:
             self.stage.__exit__(kind, error, trace)
 
 
+def without_hardware(config: Config) -> Config:
+    """``config`` for the simulated rig: what is kept of a motor is not true of a simulated one."""
+    nothing = {"driver": "none"}
+    return override(config, "--rig simulated", stage=nothing, camera=nothing)
+
+
 def simulated_rig(
     config: Config,
     *,

@@ -58,7 +58,7 @@ class Flank:
         self._places, self._values = within[first:last][::order], values[first:last][::order]
 
     def places(self, log_sharpness: Array) -> Array:
-        """Where frames of this sharpness were, ``(N,)`` steps; its ends stand for what lies beyond."""
+        """Where frames of this sharpness were, ``(N,)`` steps; the flank's ends for all beyond."""
         return np.asarray(np.interp(log_sharpness, self._values, self._places))
 
 

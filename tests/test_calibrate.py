@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
@@ -14,7 +15,8 @@ from oracle import Oracle, Parfocal
 from edge import calibration
 from edge.calibrate import Calibrator, for_measuring
 from edge.calibration_found import Refused
-from edge.config import Config, override
+from edge.camera.base import Frame
+from edge.config import Config, load_config, override
 from edge.rig import Rig, simulated_rig
 
 PITCH, SLACK = 0.062, 140
@@ -50,6 +52,27 @@ class TestCommand:
         assert found["drift_dof_s"] == pytest.approx(0.05 / 3.4375, abs=0.004)
         assert found["settle_s"] < 0.1
         assert found["direction_odds"] > 5
+
+    def test_a_stage_that_approaches_from_above(
+        self, parfocal: Parfocal, network: Oracle, tmp_path: Path
+    ) -> None:
+        config = Path(written(tmp_path))
+        config.write_text(config.read_text() + '[stage]\napproach = "negative"\n')
+        code, out, err = parfocal("calibrate", "--config", config, "--json")
+        assert code == 0, err
+        found = json.loads(out)
+        assert found["dof_per_step"] == pytest.approx(-1.4 * PITCH / 3.4375, rel=0.03)
+        assert found["backlash_steps"] == pytest.approx(SLACK, abs=10)
+
+    def test_the_simulated_rig_says_nothing_of_the_motor_that_is_named(
+        self, parfocal: Parfocal, network: Oracle, tmp_path: Path
+    ) -> None:
+        config = Path(written(tmp_path))
+        named = '[stage]\ndriver = "marlin"\n[serial]\nport = "/dev/ttyACM0"\nsteps_per_mm = 400.0\n'
+        config.write_text(config.read_text() + named)
+        assert parfocal("calibrate", "--config", config, "--rig", "simulated")[0] == 0
+        assert [one.stage for one in calibration.everything()[0]] == ["simulated"]
+        assert calibration.in_force(load_config(config)) == (None, None)
 
     def test_focus_uses_it_and_is_quicker(self, parfocal: Parfocal, network: Oracle, tmp_path: Path) -> None:
         config = written(tmp_path)
@@ -131,6 +154,27 @@ class Bench:
     def run(self) -> Any:
         with self.rig:
             return Calibrator(self.rig, self.oracle, self.config).run()  # type: ignore[arg-type]
+
+
+def test_exposure_is_held_from_the_first_look_to_the_last(network: Oracle) -> None:
+    bench = Bench(network)
+    camera = bench.rig.camera
+    calls: list[str] = []
+    real = camera.capture
+
+    def capture(not_before_s: float) -> Frame:
+        calls.append("frame")
+        return real(not_before_s)
+
+    vars(camera).update(
+        lock=lambda: calls.append("lock"), unlock=lambda: calls.append("unlock"), capture=capture
+    )
+    bench.run()
+    runs = [list(same) for _, same in itertools.groupby(calls)]
+    assert [of[0] for of in runs] == ["lock", "frame", "unlock", "lock", "frame", "unlock"], (
+        "focus, then all looks"
+    )
+    assert len(runs[4]) > 150
 
 
 class TestRefused:

@@ -12,10 +12,12 @@ from fake_calibration import found
 from fake_machine import Computer, uln2003
 
 from edge import calibration
+from edge.belief import KNOWN
 from edge.calibration import calibrated, in_force, note_run, scale_of, stage_identity
 from edge.config import Config, override
 from edge.doctor import motor
 from edge.errors import InputError
+from edge.microscope import Microscope
 from edge.rig import UNCALIBRATED, as_measured, measured, simulated_rig
 
 DOF_UM = 3.4375
@@ -73,6 +75,8 @@ class TestKept:
         self, call: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         calibration.write(found(), Config())
+        for _ in range(5):
+            note_run(Config(), 1.4)
 
         def fails(*given: Any, **named: Any) -> None:
             raise OSError(errno.ENOSPC, "no space left on device")
@@ -82,6 +86,7 @@ class TestKept:
             with pytest.raises(OSError, match="no space"):
                 calibration.write(found(dof_per_step=0.5), Config())
         assert in_force(Config()) == (found(), None)
+        assert calibration.misfit(Config()) is not None, "what runs saw of it is remembered, too"
 
 
 class TestInForce:
@@ -110,6 +115,20 @@ class TestInForce:
         assert known.um_from_dof(-0.03) == pytest.approx(0.062)
         assert known.assumptions == ()
         assert UNCALIBRATED in as_measured(rig, Config(), None).assumptions
+
+    @pytest.mark.parametrize("compensation", ["one-sided", "on-reversal"])
+    def test_the_loop_counts_in_the_direction_of_defocus(self, compensation: str) -> None:
+        config = override(Config(), "test", stage={"compensation": compensation})
+        rig = simulated_rig(config, start_defocus_um=0.0)
+        network: Any = None  # not asked
+        plain, turned = (
+            Microscope(of, network, config).settings() for of in (rig, as_measured(rig, config, found()))
+        )
+        scale = scale_of(config, found())
+        assert (turned.low, turned.high) == pytest.approx((plain.high * scale, plain.low * scale))
+        approach = 1 if compensation == "one-sided" else 0
+        assert (plain.onward, turned.onward) == (approach, -approach)
+        assert turned.gains == KNOWN
 
     def test_a_corrected_pitch_leaves_steps_a_depth_of_field_as_they_are(self) -> None:
         config = override(Config(), "test", stage={"um_per_step": 0.1})

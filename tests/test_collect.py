@@ -8,6 +8,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from oracle import Oracle, Parfocal
 
 from edge import calibration, collect, collection, hardware, rig, zstack
 from edge.calibration import Calibration
+from edge.camera.base import Frame
 from edge.camera.simulated import SimulatedCamera
 from edge.collect_prompt import Prompt
 from edge.config import Config, load_config, override
@@ -165,14 +167,40 @@ class TestOneField:
         assert ends["peak"] > 2 * max(ends["lowest_z"], ends["highest_z"])
         assert found["date"][:2] == "20"
 
-    def test_its_calibration(self, parfocal: Parfocal, network: Oracle, out: Path) -> None:
-        found = of_stage("simulated")
+    @pytest.mark.parametrize("other_way", [False, True])
+    def test_the_calibration_is_that_of_its_rig(
+        self, parfocal: Parfocal, network: Oracle, out: Path, other_way: bool
+    ) -> None:
+        """Not of the motor that is named, nor any where the simulated one is as the configuration says."""
+        found = fake_calibration.found(dof_per_step=-0.062 / DOF_UM)
         calibration.write(found, Config())
-        motor = toml(out.parent, HARDWARE)
+        motor = toml(out.parent, HARDWARE + ("[simulator]\ninverted = true\n" if other_way else ""))
         calibration.write(of_stage("marlin"), load_config(motor))
         words = ("collect", out, "--fields", 1, *FEW, "--rig", "simulated", "--config", motor)
         assert parfocal(*words)[0] == 0
-        assert Calibration.model_validate(about(out / "field-001")["calibration"]) == found
+        kept = about(out / "field-001")["calibration"]
+        assert kept == (found.model_dump(mode="json") if other_way else None)
+
+    def test_each_frame_waits_for_the_settling_that_was_measured(
+        self, parfocal: Parfocal, network: Oracle, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        found = fake_calibration.found(dof_per_step=-0.062 / DOF_UM, settle_s=0.4, settle_s_sigma=0.0)
+        calibration.write(found, Config())
+        waited: list[float] = []
+        real = SimulatedCamera.capture
+
+        def capture(self: SimulatedCamera, not_before_s: float) -> Frame:
+            frame = real(self, not_before_s)
+            assert network.rig is not None
+            if network.rig.stage.moves:
+                waited.append(frame.exposure_start_s - network.rig.stage.last_motion_ended_s)
+            return frame
+
+        monkeypatch.setattr(SimulatedCamera, "capture", capture)
+        config = toml(out.parent, "[simulator]\ninverted = true\n")
+        assert parfocal("collect", out, "--fields", 1, *FEW, "--config", config)[0] == 0
+        assert len(waited) > 9
+        assert min(waited) >= 0.4
         assert about(out / "field-001")["stage"] == "simulated"
 
     def test_it_replays(self, parfocal: Parfocal, network: Oracle, out: Path) -> None:
@@ -578,7 +606,9 @@ class TestHardware:
 
         def opened(given: Config, measured: calibration.Calibration | None) -> rig.Rig:
             assert measured == found
-            made.append(rig.simulated_rig(given, start_defocus_um=20.0))
+            # Known, by a calibration that says what the simulated one is.
+            made.append(replace(rig.simulated_rig(given, start_defocus_um=20.0), calibration=measured))
+            network.rig = made[-1]
             return made[-1]
 
         monkeypatch.setattr(hardware, "hardware_rig", opened)

@@ -19,7 +19,7 @@ from edge.cli import version
 from edge.config import Config, load_config
 from edge.errors import InputError, one_line
 from edge.model import Model
-from edge.rig import Rig, simulated_rig
+from edge.rig import Rig, simulated_rig, without_hardware
 from edge.service import journald
 from edge.service.feed import Feed
 from edge.service.notify import Watchdog, notify
@@ -162,7 +162,7 @@ def _opener(kind: str, config: Config, clock: Clock, beat: Callable[[], None]) -
         start_defocus_um=start_um,
         clock=clock,
         progress=lambda share: beat(),
-        calibration=_calibration(config),
+        calibration=_calibration(without_hardware(config)),
     )
 
 
