@@ -16,6 +16,7 @@ about.json is what the loop found the pitch to be in units of that, negative for
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ import numpy as np
 
 from edge.belief import KNOWN
 from edge.camera.health import fault_of
+from edge.collection import check_optics, check_space
 from edge.errors import InputError
 from edge.files import RGB
 from edge.microscope import Microscope
@@ -32,9 +34,10 @@ from edge.rig import Rig
 from edge.sharpness import sharpness
 from edge.stack_focus import focus_scale, peak_of
 from edge.sweep import Peak
-from edge.zstack import write_zstack
+from edge.zstack import ZStack, write_zstack
+from firmware_iface.errors import MotionError, MoveCancelled
 
-__all__ = ["Collector", "Plan", "Recorded", "Refused", "check_room"]
+__all__ = ["Collector", "Plan", "Recorded", "Refused", "check_before", "check_room"]
 
 FEWEST_PLANES, MOST_PLANES = 5, 1001
 LEAST_STEP_DOF, MOST_STEP_DOF = 0.05, 20.0
@@ -95,13 +98,24 @@ def check_room(rig: Rig, plan: Plan) -> None:
     if span_um > high - low:
         raise InputError(
             f"{plan.planes} planes of {step_um:.4g} µm span {span_um:.4g} µm: the stage reaches {low:.4g} to"
-            f" {high:.4g} µm; fewer --planes or a smaller --step-dof"
+            f" {high:.4g} µm; fewer planes or a smaller step between them"
         )
+
+
+def check_before(rig: Rig, plan: Plan, out: Path, there: Mapping[int, ZStack], fields: int) -> None:
+    """InputError where ``fields`` more cannot go into ``out``, which has those ``there``: other optics, no
+    room between the limits or on the disk. BLOCKS for a frame; moves nothing.
+    """
+    check_optics(there, rig.optics)
+    check_room(rig, plan)
+    frame = rig.camera.capture(rig.clock.now_s())
+    check_space(out, frame.image.nbytes, plan.planes, fields)
 
 
 class Collector:
     """Records fields with ``scope``, whose rig is entered. ``facts``: keys of about.json that are known
-    before. ``told(planes done, planes)`` is called after each plane.
+    before. ``seen(image)`` is called with each plane, ``told(planes done, planes)`` once it is written.
+    ``cancel()`` is asked all the time: once it is true the motor is stopped, and nothing moves any more.
     """
 
     def __init__(
@@ -111,8 +125,11 @@ class Collector:
         facts: Mapping[str, Any],
         *,
         told: Callable[[int, int], None] = lambda done, of: None,
+        seen: Callable[[RGB], None] = lambda image: None,
+        cancel: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._scope, self._rig, self._plan, self._facts, self._told = scope, scope.rig, plan, facts, told
+        self._scope, self._rig, self._plan, self._facts = scope, scope.rig, plan, facts
+        self._told, self._show, self._cancel = told, seen, cancel
         self._seen: dict[float, float] = {}
         self._truth: dict[float, float] = {}
         self._loop_um = 0.0
@@ -122,10 +139,13 @@ class Collector:
 
         Raises Refused where no focus is found, the limits leave no room about it, a frame shows nothing or
         the planes have no clear peak; OSError where the disk is full or the camera fails: then the stage
-        goes back to where the loop left it, and ``path`` is not there. Errors of the motor pass.
+        goes back to where the loop left it, and ``path`` is not there. MoveCancelled after a cancel: nor is
+        it then, and the stage stays where it was stopped. So it does where errors of the motor pass. A cancel
+        that comes when all is written ends the way to the focus, and is no error.
         """
-        result = self._scope.focus()
+        result = self._scope.focus(cancel=self._cancel)
         if result.result != "focused":
+            self._check_cancel()
             raise Refused(f"{result.result.replace('_', ' ')}: {result.reason}")
         stage, began = self._rig.stage, self._rig.stage.position_steps
         self._seen.clear()
@@ -134,13 +154,16 @@ class Collector:
         try:
             self._rig.camera.lock()
             write_zstack(path, self._planes(self._places(began)), self._about)
+        except MotionError:  # some of them are an OSError, too; a motor that was stopped is left alone
+            raise
         except (Refused, OSError, InputError):
             self._back_to(began)
             raise
         finally:
             self._rig.camera.unlock()
         peak = self._clear_peak()
-        self._back_to(round(peak.position / stage.um_per_step))
+        with contextlib.suppress(MoveCancelled):
+            self._back_to(round(peak.position / stage.um_per_step))
         z_um = sorted(self._seen)
         return Recorded(path.name, len(z_um), self._step_um, z_um[0], z_um[-1], peak.position, peak.sharpness)
 
@@ -168,7 +191,8 @@ class Collector:
         scale = 1.0 if self._rig.assumed else focus_scale(optics.objective, optics.pixel_um)
         number = {place: k for k, place in enumerate(sorted(places))}
         for done, place in enumerate(places, start=1):
-            stage.move_to_steps(place)
+            self._check_cancel()  # a place where it already stands takes no move
+            stage.move_to_steps(place, cancel=self._cancel)
             image = self._scope.settled_frame().image
             if fault := fault_of(image):
                 raise Refused(f"the frame at {stage.position_um:.2f} µm is {fault}")
@@ -176,8 +200,10 @@ class Collector:
             self._seen[z_um] = sharpness(image, scale)
             if self._rig.true_defocus_um is not None:
                 self._truth[z_um] = self._rig.true_defocus_um()
+            self._show(image)
             yield f"plane{number[place]:03d}.png", z_um, image
             self._told(done, len(places))
+        self._check_cancel()
 
     def _about(self) -> dict[str, Any]:
         """All of about.json, once every plane was seen. Refused where they have no clear peak."""
@@ -217,4 +243,8 @@ class Collector:
         """To ``place`` (steps), or as near as every move can go."""
         stage = self._rig.stage
         low, high = (round(um / stage.um_per_step) for um in stage.reachable_um)
-        stage.move_to_steps(min(max(place, low), high))
+        stage.move_to_steps(min(max(place, low), high), cancel=self._cancel)
+
+    def _check_cancel(self) -> None:
+        if self._cancel():
+            raise MoveCancelled(f"stopped at {self._rig.stage.position_um:.2f} µm")

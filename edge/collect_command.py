@@ -10,27 +10,24 @@ import argparse
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from edge import calibration, console, hardware, model_store, rig
 from edge.cli import finite, go_on, version
-from edge.collect import Collector, Plan, Recorded, Refused, check_room
+from edge.collect import Collector, Plan, Recorded, Refused, check_before
+from edge.collect_facts import facts
 from edge.collect_prompt import Prompt
-from edge.collection import check_optics, check_space, claimed, field_name, fields_in
+from edge.collection import MOST_FIELDS, claimed, field_name, fields_in
 from edge.config import Config, load_config, override
 from edge.errors import InputError, one_line
 from edge.microscope import Microscope
 from edge.model import Model
 from edge.progress import Bar
 from edge.rig import Rig
-from edge.simulator.recording import optics_parameters
 from edge.zstack import ZStack
 
 __all__ = ["add_arguments", "run"]
 
-MOST_FIELDS = 9999
 #: So many fields running that come to nothing end it, where nobody is asked.
 MOST_REFUSED = 3
 GAVE_UP = 4
@@ -79,39 +76,27 @@ def run(name: str, args: argparse.Namespace) -> int:
             network, doubts = model_store.open_model(config)
             for text in doubts:
                 console.note(text)
-            facts = _facts(args, config, network, kind)
+            slide = _slide(args)
             with _Bench(kind, config, network, there) as bench:
-                session = _Session(out, plan, bench, prompt, facts, there)
+                session = _Session(out, plan, bench, prompt, slide, there)
                 said, code = session.record(missing, said=not args.json)
         return _told(args, there, session.recorded, said, code)
 
 
-def _facts(args: argparse.Namespace, config: Config, network: Model, kind: str) -> dict[str, Any]:
-    """What about.json says that is the same for every field, but for the optics."""
-    slide = (
-        one_line(args.name, limit=_LONGEST_NAME) if args.name is not None else Path(args.out).resolve().name
-    )
-    if not slide:
+def _slide(args: argparse.Namespace) -> str:
+    """What the slide is called. InputError for a name of nothing."""
+    if args.name is None:
+        return Path(args.out).resolve().name
+    if not (name := one_line(args.name, limit=_LONGEST_NAME)):
         raise InputError("--name: a text that is not empty is allowed")
-    return {
-        "source": "parfocal collect",
-        "version": version(),
-        "slide": slide,
-        "objective": config.optics.objective.strip(),
-        "rig": kind,
-        "stage": calibration.stage_identity(config),
-        "um_per_step": config.stage.um_per_step,
-        "approach": config.stage.approach,
-        "camera": config.camera.driver if kind == "hardware" else "simulated",
-        "model": {"name": network.card.name, "flatbuffer_sha256": network.card.flatbuffer_sha256},
-    }
+    return name
 
 
 class _Bench:
     """The microscope for each field: of hardware always the same, simulated another field each time."""
 
     def __init__(self, kind: str, config: Config, network: Model, there: Mapping[int, ZStack]) -> None:
-        self._simulated = kind == "simulated"
+        self.kind, self._simulated = kind, kind == "simulated"
         self._config, self._network = config, network
         self._calibration, note = calibration.in_force(config)
         if note is not None:
@@ -154,14 +139,6 @@ class _Bench:
             )
             return made, config
 
-    def about(self) -> dict[str, Any]:
-        """What about.json says of a simulated field; nothing of a real one."""
-        if not self._simulated:
-            return {}
-        sim = self._config.simulator
-        name = Path(sim.specimen).name
-        return {"specimen": name, "seed": self.seed, "modality": "brightfield, simulated"}
-
     def close(self) -> None:
         """Release the motor and close the camera; a second call does nothing."""
         self._scope = None
@@ -183,10 +160,10 @@ class _Session:
         plan: Plan,
         bench: _Bench,
         prompt: Prompt,
-        facts: Mapping[str, Any],
+        slide: str,
         there: Mapping[int, ZStack],
     ) -> None:
-        self._out, self._plan, self._bench, self._prompt, self._facts = out, plan, bench, prompt, facts
+        self._out, self._plan, self._bench, self._prompt, self._slide = out, plan, bench, prompt, slide
         self._there = there
         self._next = max(there, default=0) + 1
         self._told_of_step = False
@@ -220,21 +197,18 @@ class _Session:
 
     def _field(self, name: str, left: int) -> Recorded:
         scope = self._bench.scope(lambda made: self._check(made, left))
-        now = datetime.now().astimezone().isoformat(timespec="seconds")
-        optics = optics_parameters(scope.rig.optics)
-        found = scope.rig.calibration
-        measured = None if found is None else found.model_dump(mode="json")
-        facts = {**self._facts, "calibration": measured, **optics, **self._bench.about(), "date": now}
+        known = facts(
+            scope, kind=self._bench.kind, slide=self._slide, source="parfocal collect", version=version()
+        )
         with Bar(name, self._plan.planes) as bar:
-            done = Collector(scope, self._plan, facts, told=bar.of).record(self._out / name)
+            done = Collector(scope, self._plan, known, told=bar.of).record(self._out / name)
         if done.planes < self._plan.planes:
             console.note(f"{name}: the limits left room for {done.planes} of {self._plan.planes} planes")
         return done
 
     def _check(self, made: Rig, left: int) -> None:
         """InputError for what can be known before anything moves. BLOCKS for a frame."""
-        check_optics(self._there, made.optics)
-        check_room(made, self._plan)
+        check_before(made, self._plan, self._out, self._there, left)
         step_dof = self._plan.step_dof_of(made)
         if abs(step_dof / self._plan.step_dof - 1) > OTHER_STEP and not self._told_of_step:
             self._told_of_step = True
@@ -242,8 +216,6 @@ class _Session:
                 f"planes are {step_dof:.2g} depths of field apart: the motor's step of"
                 f" {made.stage.um_per_step:g} µm allows no nearer to {self._plan.step_dof:g}"
             )
-        frame = made.camera.capture(made.clock.now_s())
-        check_space(self._out, frame.image.nbytes, self._plan.planes, left)
 
 
 def _told(

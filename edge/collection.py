@@ -19,7 +19,11 @@ from edge.errors import InputError, one_line
 from edge.optics import Optics
 from edge.zstack import ZStack, about_number
 
-__all__ = ["check_optics", "check_space", "claimed", "field_name", "fields_in"]
+__all__ = ["SLIDE_NAME", "check_optics", "check_slide", "check_space", "claimed", "field_name", "fields_in"]
+
+#: What a slide may be called where its name becomes a folder.
+SLIDE_NAME = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$"
+MOST_FIELDS = 9999
 
 _FIELD = re.compile(r"field-(\d{3,6})")
 #: What a power cut in mid-field leaves: the temporary folder of `edge.files.atomic_folder`.
@@ -33,6 +37,15 @@ SAME_PIXEL = 1e-3
 def field_name(number: int) -> str:
     """The folder of field ``number``, from 1."""
     return f"field-{number:03d}"
+
+
+def check_slide(name: str) -> None:
+    """InputError where ``name`` cannot be the name of a slide's folder."""
+    if not re.fullmatch(SLIDE_NAME, name) or name.endswith("\n"):
+        raise InputError(
+            f"slide {one_line(name, limit=80)!r}: 1 to 64 letters (a to z), digits, '-', '_' and '.' are"
+            " allowed, no '.' in front"
+        )
 
 
 @contextlib.contextmanager
@@ -104,7 +117,7 @@ def check_space(out: Path, frame_bytes: int, planes: int, fields: int) -> None:
     if need > have:
         raise InputError(
             f"{out}: {fields} more of {planes} planes may need {_megabytes(need)} and {_megabytes(have)} are"
-            " free: fewer --fields or --planes, or another disk"
+            " free: fewer fields or planes, or another disk"
         )
 
 

@@ -28,7 +28,9 @@ from edge.config import Config, load_config, override
 from edge.errors import InputError
 from edge.service import panel
 from edge.zstack import ZStack
+from firmware_iface.errors import MotorError
 from firmware_iface.simulated import SimulatedAxis
+from firmware_iface.stage import Stage
 
 DOF_UM = 0.55 / 0.4**2
 STEP_UM = 33 * 0.062
@@ -457,6 +459,33 @@ class TestDisk:
         assert network.rig is not None
         assert network.rig.true_defocus_um is not None
         assert abs(network.rig.true_defocus_um()) < DOF_UM, "the picture is left in focus"
+
+
+def test_a_motor_that_was_stopped_is_left_alone(
+    parfocal: Parfocal, network: Oracle, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop button is an error of the motor, and that is an OSError like a full disk."""
+    move, planes = Stage.move_to_steps, iter(range(100))
+
+    def move_to_steps(stage: Stage, target: int, **named: Any) -> None:
+        if next(planes, 0) == 3:
+            ended.append(stage.moves)
+            raise MotorError("z: the stop button ended the move at 3 um")
+        move(stage, target, **named)
+
+    ended: list[int] = []
+    measured = collect.Collector._places
+
+    def places(self: collect.Collector, focus: int) -> list[int]:
+        monkeypatch.setattr(Stage, "move_to_steps", move_to_steps)
+        return measured(self, focus)
+
+    monkeypatch.setattr(collect.Collector, "_places", places)
+    code, _, err = parfocal("collect", out, "--fields", 1, *FEW)
+    assert code == 4
+    assert "the stop button ended the move" in err
+    assert ended == [moves(network)]
+    assert not out.exists()
 
 
 class TestPrompt:
