@@ -20,10 +20,22 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from edge.errors import one_line
+from edge.collect import Plan
+from edge.errors import InputError, one_line
 from edge.service.door import COOKIE, Door, cookie_of
 from edge.service.feed import Feed
-from edge.service.messages import Accepted, HoldOn, HoldStatus, Jog, Login, Problem, Run, Status, Stopped
+from edge.service.messages import (
+    Accepted,
+    Collect,
+    HoldOn,
+    HoldStatus,
+    Jog,
+    Login,
+    Problem,
+    Run,
+    Status,
+    Stopped,
+)
 from edge.service.service import Busy, Service
 from firmware_iface.errors import LimitError
 
@@ -77,7 +89,7 @@ def create_app(service: Service, streams: Streams, *, token: str | None, names: 
     """The application behind its door. ``token`` None: nobody is asked for one."""
     app = FastAPI(
         title="Parfocal",
-        description="Focus, jog, stop, status, history and live picture of one microscope.",
+        description="Focus, jog, z-stacks, stop, status, history and live picture of one microscope.",
         version="1",
         docs_url=None,  # these pages load their scripts from outside
         redoc_url=None,
@@ -104,8 +116,9 @@ def _add_errors(app: FastAPI) -> None:
     async def busy(request: Request, error: Busy) -> JSONResponse:
         return problem(409, error)
 
+    @app.exception_handler(InputError)
     @app.exception_handler(LimitError)
-    async def limit(request: Request, error: LimitError) -> JSONResponse:
+    async def not_allowed(request: Request, error: InputError | LimitError) -> JSONResponse:
         return problem(422, error)
 
     @app.exception_handler(HTTPException)
@@ -131,6 +144,13 @@ def _add_requests(app: FastAPI, service: Service) -> None:
     async def jog(body: Jog) -> Accepted:
         """Move the stage by a distance. What would end beyond the limits is refused, and nothing moves."""
         service.jog(body.um, "page")
+        return Accepted()
+
+    @app.post("/api/collect", status_code=202, responses=_BUSY | _WRONG)
+    async def collect(body: Collect) -> Accepted:
+        """Record one more field of a slide: focus, then a z-stack about it, which `collect` in the status
+        follows. MOVES the stage, within its limits."""
+        service.collect(body.slide, Plan(body.planes, body.step_dof), "page")
         return Accepted()
 
     @app.post("/api/stop")

@@ -122,6 +122,7 @@ def _serve(args: argparse.Namespace, config: Config, signals: _Signals) -> int:
             _opener(kind, config, clock, watchdog.fed),
             runs=Runs(folder / "runs", config.service.history),
             feed=feed,
+            collected=folder / "collected",
             clock=clock,
             version=version(),
             model_note=model_note,

@@ -7,9 +7,25 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-__all__ = ["Accepted", "HoldOn", "HoldStatus", "Jog", "Login", "Problem", "Run", "Status", "Stopped", "Where"]
+from edge.collect import FEWEST_PLANES, LEAST_STEP_DOF, MOST_PLANES, MOST_STEP_DOF, Plan
+from edge.collection import SLIDE_NAME
+
+__all__ = [
+    "Accepted",
+    "Collect",
+    "CollectStatus",
+    "HoldOn",
+    "HoldStatus",
+    "Jog",
+    "Login",
+    "Problem",
+    "Run",
+    "Status",
+    "Stopped",
+    "Where",
+]
 
 Distance = Annotated[float, Field(ge=-100_000.0, le=100_000.0, allow_inf_nan=False)]
 
@@ -27,6 +43,27 @@ class Jog(_In):
 
     um: Distance
     """Distance in µm, signed."""
+
+
+class Collect(_In):
+    """One more field of a slide, as a z-stack about its focus."""
+
+    slide: Annotated[str, Field(pattern=SLIDE_NAME)]
+    """Name of the slide, and of its folder: 1 to 64 letters (a to z), digits, `-`, `_` and `.`, the first no
+    `.`."""
+    planes: Annotated[int, Field(ge=FEWEST_PLANES, le=MOST_PLANES)] = Plan.planes
+    """How many, an odd number."""
+    step_dof: Annotated[float, Field(ge=LEAST_STEP_DOF, le=MOST_STEP_DOF, allow_inf_nan=False)] = (
+        Plan.step_dof
+    )
+    """Depths of field from plane to plane, to the nearest motor step."""
+
+    @field_validator("planes")
+    @classmethod
+    def _odd(cls, planes: int) -> int:
+        if planes % 2 == 0:
+            raise ValueError("an odd number is allowed")
+        return planes
 
 
 class HoldOn(_In):
@@ -83,6 +120,23 @@ class HoldStatus(_Out):
     """Moves made since holding began."""
 
 
+class CollectStatus(_Out):
+    """The z-stack that is being recorded, or was the last."""
+
+    slide: str
+    folder: str
+    """Where the fields of this slide are, on the microscope's computer."""
+    field: str | None
+    """Folder of the field, in there; null before it is known."""
+    planes_done: int
+    planes: int
+    """Planes that it will have; fewer than were asked for where the limits leave no room."""
+    fields: int
+    """Fields of this slide that are on the disk."""
+    ended: str | None
+    """What came of it; null while it is being recorded."""
+
+
 class Run(_Out):
     """A focus run. `result` is what `parfocal focus --json` prints."""
 
@@ -98,13 +152,15 @@ class Run(_Out):
 class Status(_Out):
     """What is going on."""
 
-    state: Literal["starting", "focusing", "moving", "in_focus", "ready", "failed", "fault"]
+    state: Literal["starting", "focusing", "moving", "collecting", "in_focus", "ready", "failed", "fault"]
     reason: str
     stage: Where | None
     """Null until camera and motor are open."""
     hold: HoldStatus
     last: Run | None
     """The last focus run since the start."""
+    collect: CollectStatus | None
+    """The last z-stack since the start."""
     rig: str | None
     motor: str
     camera: str

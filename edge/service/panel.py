@@ -25,6 +25,7 @@ PATTERNS: dict[str, tuple[float, ...]] = {
     "starting": (0.5, 0.5),
     "focusing": (0.5, 0.5),
     "moving": (0.5, 0.5),
+    "collecting": (0.5, 0.5),
     "in_focus": (1.0,),
     "ready": (0.1, 1.9),
     "failed": (0.15, 0.2, 0.15, 1.5),

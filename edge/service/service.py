@@ -5,7 +5,7 @@ and then waits for work. Requests come from any thread and are taken only while 
 `stop` is heard at once, also in mid-move. A camera or motor that fails is closed, told of, and opened again
 after a while that doubles each time:
 
-    starting ──opened──► focusing ──► in_focus | failed | ready ──request──► focusing | moving ──► …
+    starting ──opened──► focusing ──► in_focus | failed | ready ──request──► focusing | moving | collecting …
         ▲                                   │
         └── after 1, 2, 4 … 30 s ── fault ◄─┴── camera or motor failed
 """
@@ -16,22 +16,25 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from edge import trace
 from edge.calibration import note_run
 from edge.camera.base import Frame
+from edge.collect import Plan, check_room
+from edge.collection import check_slide
 from edge.config import Config
 from edge.errors import CameraError, InputError, ParfocalError, one_line
 from edge.microscope import Entry, Microscope, Trace
 from edge.model import Model
 from edge.rig import Rig
+from edge.service.collecting import Collecting
 from edge.service.feed import Feed
 from edge.service.holding import Holding
+from edge.service.looks import look
 from edge.service.runs import Runs
 from edge.service.schedule import Schedule
 from firmware_iface.clock import Clock
@@ -41,16 +44,15 @@ __all__ = ["Busy", "Service", "State"]
 
 log = logging.getLogger(__name__)
 
-State = Literal["starting", "focusing", "moving", "in_focus", "ready", "failed", "fault"]
+State = Literal["starting", "focusing", "moving", "collecting", "in_focus", "ready", "failed", "fault"]
 _AFTER: dict[str, State] = {"focused": "in_focus", "no_specimen": "failed", "failed": "failed"}
 _FIRST_RETRY_S, _LAST_RETRY_S = 1.0, 30.0
 #: How often an idle camera is asked whether it still lives, which is what feeds the watchdog then.
 _CHECK_S = 5.0
 _IDLE_S = 0.25
+_UNDER_WAY = "focus run or a move is under way"
 #: Where a field could not be held focus is found anew, but not more often than this.
 _HOLD_AGAIN_S = 600.0
-#: Bars of a belief that the page is sent at the most, and how small, against the highest, none is sent.
-_BELIEF_POINTS, _WORTH_SHOWING = 121, 1e-3
 
 
 class Busy(ParfocalError):
@@ -59,9 +61,11 @@ class Busy(ParfocalError):
 
 @dataclass(frozen=True)
 class _Job:
-    kind: Literal["focus", "jog"]
+    kind: Literal["focus", "jog", "collect"]
     by: str
     um: float = 0.0
+    slide: str = ""
+    plan: Plan = field(default_factory=Plan)
 
 
 class Service:
@@ -69,7 +73,8 @@ class Service:
 
     ``beat`` is called after each piece of good work; ``announce`` with the state in words, first once camera
     and motor were opened, or could not be. ``clock`` is the rig's, ``local_time`` gives the wall's.
-    ``model_note`` says why ``model`` is not the one that was chosen.
+    ``model_note`` says why ``model`` is not the one that was chosen. Z-stacks go into ``collected``, a folder
+    that is made when the first is asked for.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Service:
         *,
         runs: Runs,
         feed: Feed,
+        collected: Path,
         clock: Clock,
         version: str,
         model_note: str | None = None,
@@ -105,6 +111,15 @@ class Service:
         self._late: dict[str, Any] | None = None
         service = config.service
         self._holding = Holding(on=service.hold, interval_s=service.hold_interval_s, clock=clock)
+        self._collecting = Collecting(
+            collected,
+            source="parfocal serve",
+            version=version,
+            begins=lambda: self._holding.lost("a z-stack was recorded; it begins again with the next focus"),
+            seen=feed.show,
+            told=self._plane,
+            cancel=self._cancelled,
+        )
         self._began_s, self._checked_s, self._beaten_at = clock.now_s(), clock.now_s(), 0.0
         self._held_again_s, self._worked, self._up = -float("inf"), False, False
 
@@ -124,6 +139,18 @@ class Service:
             if not low <= target <= high:
                 raise LimitError(rig.stage.name, target, (low, high), "um")
         self._ask(_Job("jog", by, um))
+
+    def collect(self, slide: str, plan: Plan, by: str) -> None:
+        """Ask for a z-stack of one more field of ``slide``. InputError for a name that is no folder's, or
+        planes that find no room between the limits; Busy as `focus`.
+        """
+        check_slide(slide)
+        with self._lock:
+            rig = self._rig
+        if rig is not None:
+            with contextlib.suppress(MotionError):
+                check_room(rig, plan)
+        self._ask(_Job("collect", by, slide=slide, plan=plan))
 
     def hold(self, on: bool) -> None:
         """Hold focus through drift from the next focused run on (from now on, if in focus), or no longer."""
@@ -182,6 +209,7 @@ class Service:
                 "stage": place,
                 "hold": self._holding.status(),
                 "last": self._last,
+                "collect": self._collecting.status(),
                 "rig": None if rig is None else rig.name,
                 "motor": self._config.stage.driver if rig is None or rig.name == "hardware" else rig.name,
                 "camera": self._config.camera.driver if rig is None or rig.name == "hardware" else rig.name,
@@ -272,6 +300,8 @@ class Service:
         try:
             if job.kind == "focus":
                 self._focus(scope, job.by)
+            elif job.kind == "collect":
+                self._collect(scope, job)
             else:
                 self._jog(scope.rig, job)
         finally:
@@ -335,6 +365,25 @@ class Service:
         self._set("ready", reason)
         self._did_well()
 
+    def _collect(self, scope: Microscope, job: _Job) -> None:
+        self._collecting.expect(job.slide, job.plan)
+        self._set("collecting", f"{job.slide}, asked for by {job.by}")
+        try:
+            ended = self._collecting.record(scope, job.plan)
+        finally:
+            scope.trace = Trace()
+            self._schedule.ran(self._clock.now_s())
+            now = self._collecting.status() or {}
+            fields = {"EVENT": "collect", "BY": job.by, "SLIDE": job.slide, "FIELD": now.get("field")}
+            log.info("%s", now.get("ended"), extra={"fields": fields})
+        self._set("failed" if ended.failed else "ready", ended.reason)
+        self._did_well()
+
+    def _plane(self) -> None:
+        """One more of a z-stack is written."""
+        self._did_well()
+        self._tell()
+
     def _hold(self, scope: Microscope) -> None:
         before = scope.rig.stage.moves
         over = self._holding.step(cancel=self._cancelled)
@@ -370,7 +419,7 @@ class Service:
         elif not self.judged.is_set():
             self.judged.set()
             self._announce("focusing: the first frame is judged")
-        self.feed.tell("look", _look(entry))
+        self.feed.tell("look", look(entry))
 
     def _did_well(self) -> None:
         self._checked_s = self._clock.now_s()
@@ -407,25 +456,7 @@ class Service:
             if self._rig is None:
                 raise Busy(f"not yet: {self._reason}")
             if self._job is not None or self._doing:
-                raise Busy("busy: a focus run or a move is under way; stop it first")
+                what = "z-stack is being recorded" if self._state == "collecting" else _UNDER_WAY
+                raise Busy(f"busy: a {what}; stop it first")
             self._job = job
         self._wake.set()
-
-
-def _look(entry: Entry) -> dict[str, Any]:
-    """A frame of a run for the page: where its belief is, in `_BELIEF_POINTS` bars at most."""
-    belief = None
-    if entry.belief is not None:
-        defocus, probability = entry.belief
-        worth = np.flatnonzero(probability > _WORTH_SHOWING * probability.max())
-        shown_part = slice(worth[0], worth[-1] + 1)
-        defocus, probability = defocus[shown_part], probability[shown_part]
-        step = -(-len(defocus) // _BELIEF_POINTS)
-        belief = {
-            "defocus_dof": [float(defocus[k : k + step].mean()) for k in range(0, len(defocus), step)],
-            "probability": [float(probability[k : k + step].sum()) for k in range(0, len(defocus), step)],
-        }
-    numbers = ("time_s", "position_um", "sharpness", "tiles", "within")
-    shown = {name: getattr(entry, name) for name in numbers}
-    found: dict[str, Any] = trace.plain({"state": entry.state, **shown, "belief": belief})
-    return found

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from firmware_iface.clock import Clock, VirtualClock
 from firmware_iface.simulated import SimulatedAxis
 
 PATIENCE_S = 20.0
+#: What a model file says of itself.
+CARD = SimpleNamespace(name="oracle", flatbuffer_sha256="0" * 64)
 
 
 def config(**sections: dict[str, Any]) -> Config:
@@ -68,6 +71,7 @@ class Bench:
         model_note: str | None = None,
     ) -> None:
         self.oracle, self.opened = Oracle(), []
+        self.oracle.card = CARD  # type: ignore[attr-defined]
         self.fails: list[Exception] = []
         self.beats = 0
         self.said: list[str] = []
@@ -79,6 +83,7 @@ class Bench:
             self.open_rig,
             runs=Runs(folder / "runs", config.service.history),
             feed=self.feed,
+            collected=folder / "collected",
             clock=clock,
             version="test",
             model_note=model_note,

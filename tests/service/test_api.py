@@ -111,12 +111,57 @@ class TestRequests:
         assert "\n" not in found["error"]
         assert client.bench.opened[0].stage.moves == 0
 
+    def test_collect(self, client: Client, tmp_path: Path) -> None:
+        assert client.ask("GET", "/api/status")[2]["collect"] is None
+        body = {"slide": "blood-7", "planes": 9, "step_dof": 1}
+        for name in ("field-001", "field-002"):
+            assert client.ask("POST", "/api/collect", body)[::2] == (202, {"accepted": True})
+            made = tmp_path / "collected" / "blood-7" / name
+            client.bench.wait_for(made.is_dir, name)
+            client.bench.until("ready")
+        found = client.ask("GET", "/api/status")[2]["collect"]
+        assert (found["slide"], found["folder"], found["field"]) == ("blood-7", str(made.parent), "field-002")
+        assert (found["planes_done"], found["planes"], found["fields"]) == (9, 9, 2)
+        assert found["ended"].startswith("blood-7/field-002 is recorded: 9 planes of 3.41 µm; move the slide")
+
+    def test_collect_without_more_words_is_as_the_command(self, client: Client, tmp_path: Path) -> None:
+        assert client.ask("POST", "/api/collect", {"slide": "a" * 64})[0] == 202
+        about = tmp_path / "collected" / ("a" * 64) / "field-001" / "about.json"
+        client.bench.wait_for(about.exists, "the field")
+        found = json.loads(about.read_text("utf-8"))
+        assert (found["planes_asked"], found["step_dof"]) == (21, pytest.approx(0.6, rel=0.01))
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            *(
+                {"slide": name}
+                for name in ("../x", "", ".hidden", "a" * 65, "a/b", "a b", "ä", "a\n", "..", 7, None)
+            ),
+            *({"slide": "a", "planes": planes} for planes in (20, 3, 1003, 21.5, "21", None, True)),
+            *({"slide": "a", "step_dof": step} for step in (0, 20.1, -1, "1", None)),
+            {"slide": "a", "planes": 201},  # more than there is room for
+            {"slide": "a", "fields": 3},
+            {},
+            b'{"slide": "a", "step_dof": NaN}',
+        ],
+    )
+    def test_a_collect_that_is_not_allowed_moves_nothing(
+        self, body: object, client: Client, tmp_path: Path
+    ) -> None:
+        status, _, found = client.ask("POST", "/api/collect", body)
+        assert (status, list(found)) == (422, ["error"]), found
+        assert "\n" not in found["error"]
+        assert client.bench.service.state == "ready"
+        assert client.bench.opened[0].stage.moves == 0
+        assert not (tmp_path / "collected").exists()
+
     def test_stop_is_always_allowed(self, client: Client) -> None:
         assert client.ask("POST", "/api/stop")[::2] == (200, {"stopped": False})
 
     def test_busy(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(client.bench.service, "_doing", True)
-        for path, body in (("/api/focus", None), ("/api/jog", {"um": 1})):
+        for path, body in (("/api/focus", None), ("/api/jog", {"um": 1}), ("/api/collect", {"slide": "a"})):
             status, _, found = client.ask("POST", path, body)
             assert (status, found["error"][:4]) == (409, "busy")
         assert client.ask("POST", "/api/stop")[2] == {"stopped": True}
@@ -141,7 +186,7 @@ class TestRequests:
         document = client.ask("GET", "/api/openapi.json")[2]
         assert set(document["paths"]) == {
             *("/api/status", "/api/focus", "/api/jog", "/api/stop", "/api/hold", "/api/runs", "/api/login"),
-            *("/api/runs/{number}", "/api/frame.jpg", "/api/preview.mjpg", "/api/events"),
+            *("/api/collect", "/api/runs/{number}", "/api/frame.jpg", "/api/preview.mjpg", "/api/events"),
         }
 
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -21,11 +22,13 @@ from service_bench import frame
 from edge.errors import InputError
 from edge.service import journald
 from edge.service.feed import Feed
+from edge.service.messages import Status
 from edge.service.notify import Watchdog, notify
 from edge.service.owner import Owner, state_folder
 from edge.service.panel import PATTERNS, Button, Panel, lit
 from edge.service.runs import Runs
 from edge.service.schedule import Schedule
+from edge.service.service import State
 from firmware_iface.clock import VirtualClock
 from firmware_iface.errors import MotorError
 
@@ -145,8 +148,10 @@ class TestPanel:
     def test_every_state_looks_different_and_blinks_as_its_table_says(self) -> None:
         times = [k / 100 for k in range(400)]
         shown = {state: tuple(lit(state, t) for t in times) for state in PATTERNS}
-        # Starting, focusing and moving are all "at work".
-        assert len(set(shown.values())) == len(PATTERNS) - 2
+        # Starting, focusing, moving and collecting are all "at work".
+        assert len(set(shown.values())) == len(PATTERNS) - 3
+        assert shown["collecting"] == shown["moving"] == shown["focusing"] == shown["starting"]
+        assert set(shown) == set(get_args(State)) == set(get_args(Status.model_fields["state"].annotation))
         assert all(shown["in_focus"])
         assert sum(shown["ready"]) == pytest.approx(20, abs=1)
 

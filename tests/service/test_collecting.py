@@ -1,0 +1,496 @@
+"""Z-stacks that the service records: field after field, what is refused before it moves, stop at any time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from oracle import Oracle, Parfocal
+from service_bench import CARD, Bench, frame, running
+
+from edge import collect, zstack
+from edge.camera.base import Frame
+from edge.camera.simulated import SimulatedCamera
+from edge.collect import Plan
+from edge.errors import CameraError, InputError
+from edge.service.feed import Feed
+from edge.service.service import Busy
+from edge.zstack import ZStack
+from firmware_iface.clock import Clock, RealClock
+from firmware_iface.errors import MotorError
+from firmware_iface.stage import Stage
+
+NO_BOOT = {"service": {"boot_focus": False}}
+FEW = Plan(planes=9)
+#: A process that records into a folder until its stdin ends.
+HOLDS = """
+import sys
+from pathlib import Path
+from edge.collection import claimed
+with claimed(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def waiting(folder: Path, clock: Clock | None = None, **sections: dict[str, Any]) -> Iterator[Bench]:
+    """A service that waits for requests."""
+    with running(folder, clock, **(NO_BOOT | sections)) as bench:
+        bench.until("ready")
+        yield bench
+
+
+def recorded(bench: Bench, slide: str = "blood-7", plan: Plan = FEW) -> dict[str, Any]:
+    """Ask for a field, and wait until it has ended; the status then."""
+    last = bench.feed.last
+    bench.service.collect(slide, plan, "test")
+
+    def states() -> list[str]:
+        return [event.data["state"] for event in bench.feed.since(last) if event.kind == "status"]
+
+    bench.wait_for(lambda: "collecting" in states() and states()[-1] != "collecting", "it to end")
+    status = bench.service.status()
+    assert status["reason"] == ended(bench)
+    return status
+
+
+def ended(bench: Bench) -> str | None:
+    return (bench.service.status()["collect"] or {}).get("ended")
+
+
+def about(field: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((field / "about.json").read_text("utf-8"))
+    return found
+
+
+def names(folder: Path) -> list[str]:
+    """All that is in it, what is hidden, too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def when(bench: Bench, planes: int, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Have ``act`` done once ``planes`` are written, in the thread of the service; what it gave."""
+    tell, done = bench.feed.tell, []
+
+    def heard(kind: str, data: dict[str, Any]) -> None:
+        tell(kind, data)
+        recording = kind == "status" and data["state"] == "collecting"
+        if recording and not done and data["collect"]["planes_done"] == planes:
+            done.append(act())
+
+    monkeypatch.setattr(bench.feed, "tell", heard)
+    return done
+
+
+@pytest.fixture
+def slide(tmp_path: Path) -> Path:
+    """Where the service keeps the fields of the slide."""
+    return tmp_path / "collected" / "blood-7"
+
+
+class TestFields:
+    def test_one_at_each_request(self, tmp_path: Path, slide: Path) -> None:
+        with waiting(tmp_path) as bench:
+            assert bench.service.status()["collect"] is None
+            for number in (1, 2):
+                name = f"field-00{number}"
+                status = recorded(bench)
+                assert status["state"] == "ready"
+                assert status["reason"] == (
+                    f"blood-7/{name} is recorded: 9 planes of 2.05 µm; move the slide, then record the next"
+                )
+                assert status["collect"] == {
+                    "slide": "blood-7",
+                    "folder": str(slide),
+                    "field": name,
+                    "planes_done": 9,
+                    "planes": 9,
+                    "fields": number,
+                    "ended": status["reason"],
+                }
+                stack = ZStack.open(slide / name)
+                stack.check()
+                assert len(stack) == 9
+                assert stack.focus_um == pytest.approx(status["stage"]["position_um"], abs=0.04)
+                assert abs(bench.opened[0].true_defocus_um()) < bench.opened[0].optics.dof_um
+        assert names(slide) == ["field-001", "field-002"]
+        assert names(tmp_path / "collected") == ["blood-7"]
+
+    def test_what_is_kept_of_it(
+        self,
+        tmp_path: Path,
+        slide: Path,
+        parfocal: Parfocal,
+        network: Oracle,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        with waiting(tmp_path, simulator={"seed": 5}) as bench:
+            recorded(bench)
+        found = about(slide / "field-001")
+        assert (found["slide"], found["rig"], found["stage"]) == ("blood-7", "simulated", "simulated")
+        assert (found["specimen"], found["seed"], found["objective"]) == ("tissue", 5, "20x0.40")
+        assert (found["source"], found["version"], found["model"]) == ("parfocal serve", "test", vars(CARD))
+        assert (found["planes"], found["exposure_locked"], found["calibration"]) == (9, True, None)
+        monkeypatch.setattr(Oracle, "card", CARD, raising=False)
+        assert parfocal("collect", tmp_path / "by-hand", "--fields", 1, "--planes", 9)[0] == 0
+        by_hand = about(tmp_path / "by-hand" / "field-001")
+        assert list(found) == list(by_hand), "the same keys as the command's"
+        same = set(found) - {"source", "version", "slide", "seed", "date"}
+        kinds = {key: type(found[key]) for key in same}
+        assert kinds == {key: type(by_hand[key]) for key in same}
+
+    def test_the_command_goes_on_with_it(
+        self,
+        tmp_path: Path,
+        slide: Path,
+        parfocal: Parfocal,
+        network: Oracle,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        with waiting(tmp_path) as bench:
+            recorded(bench)
+        monkeypatch.setattr(Oracle, "card", CARD, raising=False)
+        code, said, _ = parfocal("collect", slide, "--fields", 2, "--planes", 9, "--yes")
+        assert (code, said.splitlines()[-1]) == (0, f"{slide}: 2 of 2 fields, done")
+        with waiting(tmp_path) as bench:
+            assert recorded(bench)["collect"]["fields"] == 3
+
+    def test_how_far_it_is_is_told_and_feeds_the_watchdog(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        shown: list[int] = []
+        monkeypatch.setattr(Feed, "show", lambda self, image: shown.append(len(image)))
+        with waiting(tmp_path) as bench:
+            told: list[tuple[int, int]] = []
+            tell = bench.feed.tell
+
+            def heard(kind: str, data: dict[str, Any]) -> None:
+                tell(kind, data)
+                if kind == "status" and data["state"] == "collecting":
+                    assert data["collect"]["ended"] is None
+                    told.append((data["collect"]["planes_done"], bench.beats))
+
+            monkeypatch.setattr(bench.feed, "tell", heard)
+            monkeypatch.setattr(bench.service, "_cancelled", lambda: False)  # that beats while it moves
+            bench.service._collecting._cancel = lambda: False
+            looks = len(shown)
+            recorded(bench)
+            assert [done for done, _ in told] == [0, *range(10)], "begun, checked, and each plane"
+            beats = [beats for _, beats in told]
+            assert all(later > earlier for earlier, later in pairwise(beats))
+            assert len(shown) - looks >= 2 + 9, "each look of the focus run, and each plane"
+            assert bench.said[-2:] == [
+                "collecting: blood-7, asked for by test",
+                f"ready: {bench.service.status()['reason']}",
+            ]
+
+    def test_exposure_is_held_and_let_go(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        done: list[str] = []
+        monkeypatch.setattr(SimulatedCamera, "lock", lambda self: done.append("lock"))
+        monkeypatch.setattr(SimulatedCamera, "unlock", lambda self: done.append("unlock"))
+        with waiting(tmp_path) as bench:
+            when(bench, 4, lambda: bench.service.stop("test"), monkeypatch)
+            recorded(bench)
+            assert done == ["lock", "unlock"] * 2
+
+    def test_holding_ends(self, tmp_path: Path) -> None:
+        with running(tmp_path, service={"hold": True}) as bench:
+            bench.until("in_focus")
+            bench.wait_for(lambda: bench.service.status()["hold"]["state"] == "holding", "holding")
+            hold = recorded(bench)["hold"]
+            assert (hold["state"], hold["reason"][:23]) == ("waiting", "a z-stack was recorded;")
+
+    def test_fewer_planes_where_a_limit_is_near(self, tmp_path: Path, slide: Path) -> None:
+        with waiting(tmp_path, stage={"limit_high_um": 33.0}, simulator={"start_defocus_um": -20.0}) as bench:
+            status = recorded(bench)
+            assert status["state"] == "ready", status
+            planes = status["collect"]["planes"]
+            assert 5 <= planes == len(ZStack.open(slide / "field-001")) < 9
+            assert f"{planes} planes of 2.05 µm of 9, for more the limits left no room" in status["reason"]
+
+
+class TestStop:
+    @pytest.mark.parametrize("way", ["stop", "press"])
+    def test_between_planes(
+        self, way: str, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with waiting(tmp_path) as bench:
+            recorded(bench)
+            kept = {path: path.read_bytes() for path in (slide / "field-001").iterdir()}
+
+            def stop() -> tuple[list[str], float, int]:
+                bench.service.stop("test") if way == "stop" else bench.service.press()
+                stage = bench.opened[0].stage
+                return names(slide), stage.position_um, stage.moves
+
+            stopped = when(bench, 3, stop, monkeypatch)
+            status = recorded(bench)
+            there, place_um, moves = stopped[0]
+            assert len(there) == 2
+            assert there[0].startswith(".field-002."), "it was being written"
+            assert (status["state"], status["collect"]["fields"]) == ("ready", 1)
+            assert status["reason"] == f"blood-7/field-002 is not recorded: stopped at {place_um:.2f} µm"
+            assert status["stage"]["position_um"] == place_um
+            assert bench.opened[0].stage.moves == moves, "nothing moves after a stop"
+            assert names(slide) == ["field-001"]
+            assert {path: path.read_bytes() for path in (slide / "field-001").iterdir()} == kept
+            assert recorded(bench)["collect"]["field"] == "field-002"
+
+    def test_in_mid_move(self, tmp_path: Path, slide: Path) -> None:
+        with waiting(tmp_path, RealClock()) as bench:
+            bench.service.collect("blood-7", Plan(planes=5, step_dof=6.0), "test")
+            bench.wait_for(
+                lambda: (bench.service.status()["collect"] or {}).get("planes_done") == 1, "a plane"
+            )
+            stage = bench.opened[0].stage
+            before_um = stage.position_um
+            bench.wait_for(lambda: stage.position_um > before_um + 1.0, "the stage to move on")
+            moves = stage.moves
+            assert bench.service.stop("test")
+            status = bench.until("ready")
+            assert "blood-7/field-001 is not recorded: z: stopped at" in status["reason"]
+            assert before_um + 1.0 < status["stage"]["position_um"] < before_um + 19.0
+            assert stage.moves == moves
+            assert not slide.exists(), "an empty folder that was made goes again"
+
+    def test_while_it_focuses(self, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with waiting(tmp_path) as bench:
+            tell = bench.feed.tell
+
+            def stop(kind: str, data: dict[str, Any]) -> None:
+                tell(kind, data)
+                if kind == "look":
+                    bench.service.stop("test")
+
+            monkeypatch.setattr(bench.feed, "tell", stop)
+            status = recorded(bench)
+            assert (status["state"], slide.exists()) == ("ready", False)
+            assert "blood-7/field-001 is not recorded: stopped at " in status["reason"]
+
+    def test_when_all_is_written_keeps_it(
+        self, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with waiting(tmp_path) as bench:
+            write = collect.write_zstack
+
+            def written(*given: Any) -> None:
+                write(*given)
+                bench.service.stop("test")
+
+            monkeypatch.setattr(collect, "write_zstack", written)
+            status = recorded(bench)
+            assert names(slide) == ["field-001"]
+            assert "is recorded: 9 planes of 2.05 µm; stopped on the way to its focus" in status["reason"]
+            last_um = ZStack.open(slide / "field-001").z_um[-1]
+            assert status["stage"]["position_um"] == pytest.approx(last_um)
+
+    def test_shut_down(self, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with waiting(tmp_path) as bench:
+            when(bench, 3, bench.service.shut_down, monkeypatch)
+            bench.service.collect("blood-7", FEW, "test")
+            bench.wait_for(lambda: ended(bench) is not None, "its end")
+            assert "is not recorded: stopped at" in str(ended(bench))
+        assert not slide.exists()
+        with pytest.raises(MotorError, match="closed"):
+            bench.opened[0].stage.move_by_um(1.0)
+
+
+def test_one_thing_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with waiting(tmp_path) as bench:
+        service = bench.service
+
+        def ask_again() -> int:
+            for request in (
+                service.focus,
+                lambda by: service.jog(1.0, by),
+                lambda by: service.collect("b", FEW, by),
+            ):
+                with pytest.raises(Busy, match="busy: a z-stack is being recorded; stop it first"):
+                    request("test")
+            return 3
+
+        asked = when(bench, 2, ask_again, monkeypatch)
+        assert recorded(bench)["state"] == "ready"
+        assert asked == [3]
+        assert names(tmp_path / "collected") == ["blood-7"]
+
+
+class TestRefused:
+    """Before anything moves, with the reason in one line."""
+
+    def refused(self, bench: Bench, says: str, plan: Plan = FEW) -> None:
+        moves = bench.opened[0].stage.moves
+        status = recorded(bench, plan=plan)
+        assert status["state"] == "failed"
+        assert says in status["reason"]
+        assert "\n" not in status["reason"]
+        assert bench.opened[0].stage.moves == moves
+        assert len(bench.opened) == 1, "no fault"
+
+    @pytest.mark.parametrize(
+        "name", ["", ".", "..", "../x", "a/b", ".hidden", "a b", "ä", "a" * 65, "a\n", "\0"]
+    )
+    def test_names_that_are_no_folder(self, name: str, tmp_path: Path) -> None:
+        with waiting(tmp_path) as bench:
+            with pytest.raises(InputError, match=r"^slide '.*': 1 to 64 letters") as error:
+                bench.service.collect(name, FEW, "test")
+            assert "\n" not in str(error.value)
+            assert bench.service.state == "ready"
+        assert not (tmp_path / "collected").exists()
+
+    def test_more_planes_than_there_is_room_for(self, tmp_path: Path) -> None:
+        with (
+            waiting(tmp_path) as bench,
+            pytest.raises(InputError, match=r"201 planes of 2\.046 µm span 409\.2 µm"),
+        ):
+            bench.service.collect("blood-7", Plan(planes=201), "test")
+
+    def test_other_optics(self, tmp_path: Path, slide: Path) -> None:
+        with waiting(tmp_path) as bench:
+            recorded(bench)
+            path = slide / "field-001" / "about.json"
+            path.write_text(json.dumps(about(path.parent) | {"objective": "40x0.65"}), "utf-8")
+            self.refused(bench, "field-001: was recorded with 40x0.65 (index 1), now it is 20x0.40 (index 1)")
+            assert names(slide) == ["field-001"]
+
+    def test_a_field_that_is_damaged(self, tmp_path: Path, slide: Path) -> None:
+        with waiting(tmp_path) as bench:
+            recorded(bench)
+            (slide / "field-001" / "planes.csv").unlink()
+            self.refused(bench, "no planes.csv in this folder")
+
+    def test_another_process_records_there(self, tmp_path: Path, slide: Path) -> None:
+        slide.mkdir(parents=True)
+        words = [sys.executable, "-c", HOLDS, str(slide)]
+        with (
+            waiting(tmp_path) as bench,
+            subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other,
+        ):
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"held\n"
+            self.refused(bench, "another `parfocal collect` is recording there")
+            other.communicate()
+            assert recorded(bench)["state"] == "ready"
+
+    def test_no_room_on_the_disk(self, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with waiting(tmp_path) as bench:
+            monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e5))
+            self.refused(bench, "1 more of 9 planes may need ")
+            assert not slide.exists()
+
+    def test_a_place_that_cannot_be_written_to(self, tmp_path: Path) -> None:
+        (tmp_path / "collected").write_text("mine")
+        with waiting(tmp_path) as bench:
+            self.refused(bench, "blood-7 is not recorded: file exists")
+
+    def test_what_is_held_goes_on(self, tmp_path: Path, slide: Path) -> None:
+        slide.parent.mkdir()
+        slide.write_text("mine")
+        with running(tmp_path, service={"hold": True}) as bench:
+            bench.until("in_focus")
+            bench.wait_for(lambda: bench.service.status()["hold"]["state"] == "holding", "holding")
+            self.refused(bench, "cannot be written to: ")
+            assert bench.service.status()["hold"]["state"] == "holding", "nothing has moved"
+
+
+class TestComesToNothing:
+    def test_an_empty_field(self, tmp_path: Path, slide: Path) -> None:
+        with running(tmp_path, empty=True, **NO_BOOT) as bench:
+            bench.until("ready")
+            status = recorded(bench)
+            assert status["state"] == "failed"
+            assert "blood-7/field-001 is not recorded: no specimen: " in status["reason"]
+            assert not slide.exists()
+
+    def test_no_clear_peak(self, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        rising = iter(range(1, 100))
+        monkeypatch.setattr(collect, "sharpness", lambda image, scale: float(next(rising)))
+        with waiting(tmp_path) as bench:
+            status = recorded(bench)
+            assert status["state"] == "failed"
+            assert "the last plane is the sharpest" in status["reason"]
+            assert abs(bench.opened[0].true_defocus_um()) < bench.opened[0].optics.dof_um, "back in focus"
+            assert not slide.exists()
+
+    def test_too_near_a_limit(self, tmp_path: Path) -> None:
+        with waiting(tmp_path, stage={"limit_low_um": -21.0}, simulator={"start_defocus_um": 20.0}) as bench:
+            status = recorded(bench)
+            assert status["state"] == "failed"
+            assert "is too near a limit" in status["reason"]
+
+    def test_a_full_disk(self, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        encode, count = zstack.encode_png, iter(range(100))
+
+        def full(image: Any) -> bytes:
+            if next(count) == 9 + 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return encode(image)
+
+        monkeypatch.setattr(zstack, "encode_png", full)
+        with waiting(tmp_path) as bench:
+            recorded(bench)
+            status = recorded(bench)
+            assert status["state"] == "failed"
+            assert status["reason"] == "blood-7/field-002 is not recorded: no space left on device"
+            assert names(slide) == ["field-001"]
+            ZStack.open(slide / "field-001").check()
+            assert abs(bench.opened[0].true_defocus_um()) < bench.opened[0].optics.dof_um, "back in focus"
+            assert recorded(bench)["collect"]["fields"] == 2, "there is room again"
+            assert len(bench.opened) == 1
+
+    def test_a_camera_that_dies(self, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        capture = SimulatedCamera.capture
+
+        def dead(self: SimulatedCamera, not_before_s: float) -> Frame:
+            raise CameraError("camera: unplugged")
+
+        with waiting(tmp_path) as bench:
+            when(bench, 3, lambda: monkeypatch.setattr(SimulatedCamera, "capture", dead), monkeypatch)
+            bench.service.collect("blood-7", FEW, "test")
+            assert bench.until("fault")["reason"] == "camera: unplugged"
+            assert ended(bench) == "blood-7/field-001 is not recorded: camera: unplugged"
+            assert not slide.exists()
+            monkeypatch.setattr(SimulatedCamera, "capture", capture)
+            bench._clock.sleep_s(60.0)
+            bench.until("ready")
+            assert recorded(bench)["collect"]["fields"] == 1
+
+    def test_a_stop_button_of_the_motor(
+        self, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[int] = []
+
+        def pressed(stage: Stage, target: int, **named: Any) -> None:
+            asked.append(target)
+            raise MotorError("z: the stop button ended the move at 3 um")
+
+        with waiting(tmp_path) as bench:
+            when(bench, 2, lambda: monkeypatch.setattr(Stage, "move_to_steps", pressed), monkeypatch)
+            bench.service.collect("blood-7", FEW, "test")
+            assert "stop button" in bench.until("fault")["reason"]
+            assert len(asked) == 1, "it is left where it stands"
+            assert not slide.exists()
+
+    def test_a_black_frame(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        capture = SimulatedCamera.capture
+
+        def dark(self: SimulatedCamera, not_before_s: float) -> Frame:
+            real = capture(self, not_before_s)
+            return Frame(frame(0), *(getattr(real, name) for name in list(Frame.__dataclass_fields__)[1:]))
+
+        with waiting(tmp_path) as bench:
+            when(bench, 3, lambda: monkeypatch.setattr(SimulatedCamera, "capture", dark), monkeypatch)
+            status = recorded(bench)
+            assert status["state"] == "failed"
+            assert " µm is black" in status["reason"]
