@@ -141,9 +141,10 @@ class Collecting:
 
     def _nothing(self, why: object) -> str:
         """That nothing was recorded, and why."""
-        return f"{self._what()} is not recorded: {one_line(why, limit=_LONGEST_REASON)}"
+        return f"z-stack of {self._what()} is not recorded: {one_line(why, limit=_LONGEST_REASON)}"
 
     def _recorded(self, done: Recorded, plan: Plan) -> str:
         few = "" if done.planes == plan.planes else f" of {plan.planes}, for more the limits left no room"
         then = "stopped on the way to its focus" if self._cancel() else "move the slide, then record the next"
-        return f"{self._what()} is recorded: {done.planes} planes of {done.step_um:.3g} µm{few}; {then}"
+        planes = f"{done.planes} planes of {done.step_um:.3g} µm{few}"
+        return f"z-stack of {self._what()} is recorded: {planes}; {then}"

@@ -367,7 +367,7 @@ class Service:
 
     def _collect(self, scope: Microscope, job: _Job) -> None:
         self._collecting.expect(job.slide, job.plan)
-        self._set("collecting", f"{job.slide}, asked for by {job.by}")
+        self._set("collecting", f"z-stack of {job.slide}, asked for by {job.by}")
         try:
             ended = self._collecting.record(scope, job.plan)
         finally:

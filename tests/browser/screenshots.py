@@ -48,6 +48,14 @@ def main(folder: Path) -> None:
                 tab.until(f"{HAS_PICTURE} && {HAS_BELIEF}")
                 _shoot(tab, folder / f"focusing-{name}.png")
                 _until_state(tab, "In focus")
+                tab.click("#collect-more summary")
+                tab.value("document.querySelector('#slide').value = 'blood-7'")
+                tab.click("#record")
+                tab.until(f"{HAS_PICTURE} && document.querySelector('#planes').value >= 7")
+                _shoot(tab, folder / f"recording-{name}.png")
+                _until_state(tab, "Ready")
+                tab.until(HAS_PICTURE)
+                _shoot(tab, folder / f"recorded-{name}.png")
         with serve(Path(scratch, "empty"), '[simulator]\nspecimen = "empty"\n') as served:
             for tab, name in _tabs(browser, served):
                 _until_state(tab, "No specimen")
@@ -76,6 +84,7 @@ def _tabs(browser: Browser, served: Served) -> Iterator[tuple[Tab, str]]:
 def _tall(tab: Tab) -> Iterator[None]:
     """A window as high as the page, so that the bar at its foot covers nothing."""
     size = tab.value("[innerWidth, innerHeight, document.documentElement.scrollHeight]")
+    tab.value("scrollTo(0, 0)")
     tab.resize(size[0], max(size[1], size[2]))
     yield
     tab.resize(size[0], size[1])

@@ -10,10 +10,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import chromium
 import pytest
 from chromium import Browser, Tab
-from machines import need
 from served import SLOW, Served, serve
 
 pytestmark = pytest.mark.timeout(300)
@@ -28,18 +26,9 @@ FAULT = (
 CONTROLS = {"button", "checkbox", "image", "link", "meter", "spinbutton", "switch", "textbox"}
 STEPS = ["+50", "+10", "+1", "+0.1", "−50", "−10", "−1", "−0.1"]
 LEAST_TOUCH_PX = 44
-TOUCHED = "button, label.switch, input[type=number], #runs a"
+TOUCHED = "button, label.switch, input[type=number], input[type=text], summary, #runs a"
 SHOWN = "e => e.outerHTML.slice(0, 80)"
 NO_LONGER_THAN_S = 2.0
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = chromium.executable()
-    need("page", [] if program else ["chromium (apt install chromium)"], "PARFOCAL_BROWSER")
-    assert program is not None
-    with Browser(program) as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,9 @@ class TestRequests:
         found = client.ask("GET", "/api/status")[2]["collect"]
         assert (found["slide"], found["folder"], found["field"]) == ("blood-7", str(made.parent), "field-002")
         assert (found["planes_done"], found["planes"], found["fields"]) == (9, 9, 2)
-        assert found["ended"].startswith("blood-7/field-002 is recorded: 9 planes of 3.41 µm; move the slide")
+        assert found["ended"].startswith(
+            "z-stack of blood-7/field-002 is recorded: 9 planes of 3.41 µm; move the slide"
+        )
 
     def test_collect_without_more_words_is_as_the_command(self, client: Client, tmp_path: Path) -> None:
         assert client.ask("POST", "/api/collect", {"slide": "a" * 64})[0] == 202

@@ -108,7 +108,8 @@ class TestFields:
                 status = recorded(bench)
                 assert status["state"] == "ready"
                 assert status["reason"] == (
-                    f"blood-7/{name} is recorded: 9 planes of 2.05 µm; move the slide, then record the next"
+                    f"z-stack of blood-7/{name} is recorded: 9 planes of 2.05 µm;"
+                    " move the slide, then record the next"
                 )
                 assert status["collect"] == {
                     "slide": "blood-7",
@@ -191,7 +192,7 @@ class TestFields:
             assert all(later > earlier for earlier, later in pairwise(beats))
             assert len(shown) - looks >= 2 + 9, "each look of the focus run, and each plane"
             assert bench.said[-2:] == [
-                "collecting: blood-7, asked for by test",
+                "collecting: z-stack of blood-7, asked for by test",
                 f"ready: {bench.service.status()['reason']}",
             ]
 
@@ -221,9 +222,9 @@ class TestFields:
 
 
 class TestStop:
-    @pytest.mark.parametrize("way", ["stop", "press"])
+    @pytest.mark.parametrize(("way", "planes"), [("stop", 3), ("press", 3), ("stop", 9)])
     def test_between_planes(
-        self, way: str, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch
+        self, way: str, planes: int, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with waiting(tmp_path) as bench:
             recorded(bench)
@@ -234,20 +235,29 @@ class TestStop:
                 stage = bench.opened[0].stage
                 return names(slide), stage.position_um, stage.moves
 
-            stopped = when(bench, 3, stop, monkeypatch)
+            stopped = when(bench, planes, stop, monkeypatch)
             status = recorded(bench)
             there, place_um, moves = stopped[0]
             assert len(there) == 2
             assert there[0].startswith(".field-002."), "it was being written"
             assert (status["state"], status["collect"]["fields"]) == ("ready", 1)
-            assert status["reason"] == f"blood-7/field-002 is not recorded: stopped at {place_um:.2f} µm"
+            assert (
+                status["reason"]
+                == f"z-stack of blood-7/field-002 is not recorded: stopped at {place_um:.2f} µm"
+            )
             assert status["stage"]["position_um"] == place_um
             assert bench.opened[0].stage.moves == moves, "nothing moves after a stop"
             assert names(slide) == ["field-001"]
             assert {path: path.read_bytes() for path in (slide / "field-001").iterdir()} == kept
             assert recorded(bench)["collect"]["field"] == "field-002"
 
-    def test_in_mid_move(self, tmp_path: Path, slide: Path) -> None:
+    @pytest.mark.parametrize("heard", [True, False])
+    def test_in_mid_move(
+        self, heard: bool, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Not ``heard``: the stage was told in the instant before the move, which makes it forget that."""
+        if not heard:
+            monkeypatch.setattr(Stage, "stop", lambda self: None)
         with waiting(tmp_path, RealClock()) as bench:
             bench.service.collect("blood-7", Plan(planes=5, step_dof=6.0), "test")
             bench.wait_for(
@@ -259,7 +269,7 @@ class TestStop:
             moves = stage.moves
             assert bench.service.stop("test")
             status = bench.until("ready")
-            assert "blood-7/field-001 is not recorded: z: stopped at" in status["reason"]
+            assert "z-stack of blood-7/field-001 is not recorded: z: stopped at" in status["reason"]
             assert before_um + 1.0 < status["stage"]["position_um"] < before_um + 19.0
             assert stage.moves == moves
             assert not slide.exists(), "an empty folder that was made goes again"
@@ -270,13 +280,16 @@ class TestStop:
 
             def stop(kind: str, data: dict[str, Any]) -> None:
                 tell(kind, data)
-                if kind == "look":
+                if kind == "look" and not moves:
+                    moves.append(bench.opened[0].stage.moves)
                     bench.service.stop("test")
 
+            moves: list[int] = []
             monkeypatch.setattr(bench.feed, "tell", stop)
             status = recorded(bench)
+            assert moves == [bench.opened[0].stage.moves]
             assert (status["state"], slide.exists()) == ("ready", False)
-            assert "blood-7/field-001 is not recorded: stopped at " in status["reason"]
+            assert "z-stack of blood-7/field-001 is not recorded: stopped at " in status["reason"]
 
     def test_when_all_is_written_keeps_it(
         self, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch
@@ -392,7 +405,7 @@ class TestRefused:
     def test_a_place_that_cannot_be_written_to(self, tmp_path: Path) -> None:
         (tmp_path / "collected").write_text("mine")
         with waiting(tmp_path) as bench:
-            self.refused(bench, "blood-7 is not recorded: file exists")
+            self.refused(bench, "z-stack of blood-7 is not recorded: file exists")
 
     def test_what_is_held_goes_on(self, tmp_path: Path, slide: Path) -> None:
         slide.parent.mkdir()
@@ -410,7 +423,7 @@ class TestComesToNothing:
             bench.until("ready")
             status = recorded(bench)
             assert status["state"] == "failed"
-            assert "blood-7/field-001 is not recorded: no specimen: " in status["reason"]
+            assert "z-stack of blood-7/field-001 is not recorded: no specimen: " in status["reason"]
             assert not slide.exists()
 
     def test_no_clear_peak(self, tmp_path: Path, slide: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -442,7 +455,7 @@ class TestComesToNothing:
             recorded(bench)
             status = recorded(bench)
             assert status["state"] == "failed"
-            assert status["reason"] == "blood-7/field-002 is not recorded: no space left on device"
+            assert status["reason"] == "z-stack of blood-7/field-002 is not recorded: no space left on device"
             assert names(slide) == ["field-001"]
             ZStack.open(slide / "field-001").check()
             assert abs(bench.opened[0].true_defocus_um()) < bench.opened[0].optics.dof_um, "back in focus"
@@ -459,7 +472,7 @@ class TestComesToNothing:
             when(bench, 3, lambda: monkeypatch.setattr(SimulatedCamera, "capture", dead), monkeypatch)
             bench.service.collect("blood-7", FEW, "test")
             assert bench.until("fault")["reason"] == "camera: unplugged"
-            assert ended(bench) == "blood-7/field-001 is not recorded: camera: unplugged"
+            assert ended(bench) == "z-stack of blood-7/field-001 is not recorded: camera: unplugged"
             assert not slide.exists()
             monkeypatch.setattr(SimulatedCamera, "capture", capture)
             bench._clock.sleep_s(60.0)

@@ -8,7 +8,7 @@
 // One file, as the page is one: what it shows, from words to charts, hangs on the one object below.
 
 const STEPS_UM = [50, 10, 1, 0.1, -50, -10, -1, -0.1];
-const BUSY = ["focusing", "moving"];
+const BUSY = ["focusing", "moving", "collecting"];
 const [ASK_IDLE_MS, ASK_BUSY_MS, ASK_LOST_MS, PATIENCE_MS] = [5000, 300, 2000, 8000];
 const OLD_PICTURE_MS = 6000; // a sweep's moves leave no time for a picture
 const GUARD_MS = 600; // a press meant for Stop that comes too late must not begin a run
@@ -51,10 +51,11 @@ function worded(status) {
   switch (status.state) {
     case "in_focus": return { words: "In focus", mark: "✓", tone: "good" };
     case "focusing": return { words: "Focusing…", mark: "", tone: "busy" };
+    case "collecting": return { words: "Recording…", mark: "", tone: "busy" };
     case "moving": return { words: "Moving…", mark: "", tone: "busy" };
     case "starting": return { words: "Starting…", mark: "", tone: "busy" };
     case "ready": return { words: "Ready", mark: "–", tone: "" };
-    case "failed": return { words: resultWords({ ...status.last?.result, reason: status.reason }), mark: "×", tone: "bad" };
+    case "failed": return { words: status.collect?.ended === status.reason ? "Not recorded" : resultWords({ ...status.last?.result, reason: status.reason }), mark: "×", tone: "bad" };
     default: return { words: "Fault", mark: "!", tone: "bad", urgent: true };
   }
 }
@@ -69,6 +70,13 @@ function holdWords(hold) {
   if (!hold.on) return "Off: the focus is left to drift.";
   const drift = hold.drift_dof === null ? "" : `; last drift ${signed(hold.drift_dof, 2)} depths of field`;
   return `${hold.state === "holding" ? "Holding" : "Waiting"}: ${hold.reason}${drift}; ${counted(hold.moves, "move")}.`;
+}
+
+/** How far the recording of a field is, or what came of it and where the fields are. */
+function collectWords({ slide, folder, field, planes_done, planes, fields, ended }) {
+  if (ended) return sentence(ended) + (fields ? ` ${counted(fields, "field")} of ${slide} so far, on the microscope's computer: ${folder}` : "");
+  if (!planes_done) return `Field ${fields + 1} of ${slide}: ${field ? "focusing" : "checking"}, then ${planes} planes.`;
+  return `Field ${fields + 1} of ${slide}: plane ${planes_done} of ${planes}.`;
 }
 
 function byWords(by) {
@@ -88,6 +96,7 @@ function whyNotNow() {
   const { status, answers } = page;
   if (!status || !answers) return "the service does not answer";
   if (!status.stage) return `not yet: ${status.reason}`;
+  if (status.state === "collecting") return "busy: a z-stack is being recorded; stop it first";
   return isBusy() ? "busy: a focus run or a move is under way; stop it first" : "";
 }
 
@@ -146,6 +155,18 @@ async function jog(distance) {
   else await send("/api/jog", { um: distance }, $("problem-jog"));
 }
 
+/** One more field of the slide that is named. */
+async function collect() {
+  const slide = $("slide").value.trim();
+  $("slide").value = slide;
+  const wrong = "A name of 1 to 64 letters (a to z), digits, -, _ and . is needed, no . in front, such as blood-7.";
+  $("slide").setAttribute("aria-invalid", !$("slide").validity.valid);
+  $("problem-collect").textContent = $("slide").validity.valid ? "" : wrong;
+  if (!$("slide").validity.valid) return;
+  localStorage.setItem("slide", slide);
+  await send("/api/collect", { slide }, $("problem-collect"));
+}
+
 /** The big button: Stop while something is going on, else Focus. `again`: the second press of a double one. */
 function press(again = false) {
   const now = performance.now();
@@ -163,7 +184,7 @@ function keyPressed(event) {
     if (!page.locked) stop();
     return;
   }
-  if (event.repeat && event.target === $("press")) event.preventDefault(); // Enter held down begins one run
+  if (event.repeat && event.key === "Enter" && event.target.closest?.("#press, #collect")) event.preventDefault(); // held down, it begins one run
   const taken = event.defaultPrevented || event.repeat || event.ctrlKey || event.metaKey || event.altKey;
   if (taken || !$("keys").checked || $("door").open) return;
   const within = event.target.closest?.("input, textarea, select, [contenteditable]");
@@ -223,7 +244,8 @@ function answered(status) {
   const before = page.status?.state;
   page.answers = true;
   page.status = status;
-  if (status.state === "focusing" && before !== "focusing") {
+  if (["focusing", "collecting"].includes(status.state) && before !== status.state) {
+    if (status.state === "collecting") $("collect-more").open = true;
     page.looks = [];
     page.drawn = null;
     showCharts();
@@ -284,6 +306,7 @@ function show() {
   showState(status, answers ? worded(status ?? {}) : { words: link, mark: "?", tone: status ? "bad" : "", urgent: status !== null });
   showPress();
   showStage(status?.stage);
+  showCollect(status?.collect);
   if (!status) return;
   $("hold").checked = status.hold.on;
   setText($("held"), holdWords(status.hold));
@@ -332,6 +355,15 @@ function showStage(stage) {
   const values = { valuemin: low, valuemax: high, valuenow: stage.position_um };
   for (const [name, value] of Object.entries(values)) $("bar").setAttribute(`aria-${name}`, value);
   $("bar").setAttribute("aria-valuetext", `${um(stage.position_um)}, between ${um(low, 1)} and ${um(high, 1)}`);
+}
+
+function showCollect(now) {
+  const recording = now && now.ended === null;
+  disable($("record"), whyNotNow());
+  setText($("record"), now?.fields && now.slide === $("slide").value ? "Record the next field" : "Record a field");
+  $("planes").hidden = !recording;
+  if (recording) Object.assign($("planes"), { max: now.planes, value: now.planes_done });
+  setText($("collect-told"), now ? collectWords(now) : "");
 }
 
 /** Where `why` says something, the button stays within reach of the keyboard and says it. */
@@ -576,6 +608,12 @@ $("jog").addEventListener("submit", (event) => {
   const distance = $("um").valueAsNumber;
   if (Number.isFinite(distance)) jog(distance);
   else $("problem-jog").textContent = "A number of µm is needed, such as -2.5.";
+});
+$("slide").value = localStorage.getItem("slide") ?? "";
+$("slide").addEventListener("input", () => showCollect(page.status?.collect));
+$("collect").addEventListener("submit", (event) => {
+  event.preventDefault();
+  collect();
 });
 $("hold").addEventListener("change", async () => {
   const done = await send("/api/hold", { on: $("hold").checked }, $("problem-act"));
