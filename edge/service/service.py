@@ -33,6 +33,7 @@ from edge.model import Model
 from edge.rig import Rig
 from edge.service.collecting import Collecting
 from edge.service.feed import Feed
+from edge.service.history import History
 from edge.service.holding import Holding
 from edge.service.looks import look
 from edge.service.runs import Runs
@@ -107,8 +108,7 @@ class Service:
         self._rig: Rig | None = None
         self._state: State = "starting"
         self._reason = "camera and motor are being opened"
-        self._last: dict[str, Any] | None = None
-        self._late: dict[str, Any] | None = None
+        self._history = History(runs, feed)
         service = config.service
         self._holding = Holding(on=service.hold, interval_s=service.hold_interval_s, clock=clock)
         self._collecting = Collecting(
@@ -208,7 +208,7 @@ class Service:
                 "reason": self._reason,
                 "stage": place,
                 "hold": self._holding.status(),
-                "last": self._last,
+                "last": self._history.last,
                 "collect": self._collecting.status(),
                 "rig": None if rig is None else rig.name,
                 "motor": self._config.stage.driver if rig is None or rig.name == "hardware" else rig.name,
@@ -241,7 +241,7 @@ class Service:
                     raise
                 self._fault(error)
             first, boot = False, boot and not self._worked
-            self._keep_late()
+            self._history.keep_late()
             if self._worked:
                 retry_s = _FIRST_RETRY_S
             self._rest(retry_s)
@@ -314,12 +314,13 @@ class Service:
         try:
             result = scope.focus(cancel=self._cancelled)
         except (CameraError, MotionError) as error:
-            self._ended(at, by, {"result": "failed", "reason": one_line(error)}, None)
+            late = self._closing.is_set()
+            self._history.ended(at, by, {"result": "failed", "reason": one_line(error)}, None, late=late)
             raise
         finally:
             self._schedule.ran(self._clock.now_s())
         whole = trace.document(scope, result, version=self._version)
-        self._ended(at, by, trace.plain(result.as_dict()), whole)
+        self._history.ended(at, by, trace.plain(result.as_dict()), whole, late=self._closing.is_set())
         scope.trace = Trace()  # its pictures are megabytes
         self._set(_AFTER[result.result], result.reason)
         if result.result == "focused":
@@ -327,31 +328,6 @@ class Service:
             if scope.rig.calibration is not None and scope.gain is not None:
                 note_run(self._config, scope.gain)
         self._did_well()
-
-    def _ended(self, at: str, by: str, result: dict[str, Any], whole: dict[str, Any] | None) -> None:
-        """Log a run, keep its trace, and tell the page."""
-        document = {"at": at, "by": by, **({"result": result} if whole is None else whole)}
-        if self._closing.is_set():
-            self._late = document  # the coils go off first
-            number = None
-        else:
-            number = self.runs.keep(document)
-        names = ("result", "method", "captures", "moves", "seconds", "position_um", "confidence")
-        fields = {name.upper(): result.get(name) for name in names}
-        log.info(
-            "focus by %s: %s, %s",
-            by,
-            result["result"],
-            result["reason"],
-            extra={"fields": {"EVENT": "run", "BY": by, "RUN": number, **fields}},
-        )
-        self._last = {"run": number, "at": at, "by": by, "result": result}
-        self.feed.tell("run", self._last)
-
-    def _keep_late(self) -> None:
-        late, self._late = self._late, None
-        if late is not None:
-            self.runs.keep(late)
 
     def _jog(self, rig: Rig, job: _Job) -> None:
         self._set("moving", f"{job.um:+g} µm, asked for by {job.by}")
