@@ -108,7 +108,7 @@ class Collecting:
             there = fields_in(out)
             number = max(there, default=0) + 1
             if number > MOST_FIELDS:
-                raise InputError(f"{out}: has {MOST_FIELDS} fields already: use another name")
+                raise InputError(f"{out}: has {field_name(MOST_FIELDS)} already: use another name")
             name = field_name(number)
             self._change(field=name, fields=len(there))
             check_before(scope.rig, plan, out, there, 1)

@@ -48,6 +48,9 @@ def main(folder: Path) -> None:
                 tab.until(f"{HAS_PICTURE} && {HAS_BELIEF}")
                 _shoot(tab, folder / f"focusing-{name}.png")
                 _until_state(tab, "In focus")
+        with serve(Path(scratch, "collect"), "[service]\nboot_focus = false\n") as served:
+            for tab, name in _tabs(browser, served):
+                tab.until("!document.querySelector('#press').ariaDisabled")
                 tab.click("#collect-more summary")
                 tab.value("document.querySelector('#slide').value = 'blood-7'")
                 tab.click("#record")

@@ -154,6 +154,7 @@ class TestRequests:
         status, _, found = client.ask("POST", "/api/collect", body)
         assert (status, list(found)) == (422, ["error"]), found
         assert "\n" not in found["error"]
+        assert found["error"].startswith(("body", "201 planes of ")), "told by the name that it has here"
         assert client.bench.service.state == "ready"
         assert client.bench.opened[0].stage.moves == 0
         assert not (tmp_path / "collected").exists()
@@ -162,7 +163,15 @@ class TestRequests:
         assert client.ask("POST", "/api/stop")[::2] == (200, {"stopped": False})
 
     def test_busy(self, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(client.bench.service, "_doing", True)
+        service, at_rest = client.bench.service, threading.Event()
+
+        def rest(scope: object) -> None:
+            at_rest.set()
+            service._closing.wait(0.01)
+
+        monkeypatch.setattr(service, "_turn", rest)  # which would find out that nothing is being done
+        assert at_rest.wait(10.0)
+        monkeypatch.setattr(service, "_doing", True)
         for path, body in (("/api/focus", None), ("/api/jog", {"um": 1}), ("/api/collect", {"slide": "a"})):
             status, _, found = client.ask("POST", path, body)
             assert (status, found["error"][:4]) == (409, "busy")

@@ -23,6 +23,8 @@ from edge.camera.base import Frame
 from edge.camera.simulated import SimulatedCamera
 from edge.collect import Plan
 from edge.errors import CameraError, InputError
+from edge.microscope import Microscope
+from edge.service.collecting import Collecting, Ended
 from edge.service.feed import Feed
 from edge.service.service import Busy
 from edge.zstack import ZStack
@@ -211,6 +213,27 @@ class TestFields:
             bench.wait_for(lambda: bench.service.status()["hold"]["state"] == "holding", "holding")
             hold = recorded(bench)["hold"]
             assert (hold["state"], hold["reason"][:23]) == ("waiting", "a z-stack was recorded;")
+
+    def test_it_counts_as_a_focus_for_the_clock_and_keeps_no_pictures(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        scopes: list[Microscope] = []
+        record = Collecting.record
+
+        def spied(self: Collecting, scope: Microscope, plan: Plan) -> Ended:
+            scopes.append(scope)
+            return record(self, scope, plan)
+
+        monkeypatch.setattr(Collecting, "record", spied)
+        with waiting(tmp_path, service={"boot_focus": False, "focus_every_min": 30.0}) as bench:
+            bench.wait_for(lambda: bench.service._schedule._ran_s is not None, "the clock to run")
+            bench._clock.sleep_s(1700.0)
+            recorded(bench)
+            bench._clock.sleep_s(1000.0)
+            beats = bench.beats
+            bench.wait_for(lambda: bench.beats > beats, "an idle round")
+            assert bench.service.status()["last"] is None, "not due: one was 1000 s ago"
+            assert scopes[0].trace.entries == []
 
     def test_fewer_planes_where_a_limit_is_near(self, tmp_path: Path, slide: Path) -> None:
         with waiting(tmp_path, stage={"limit_high_um": 33.0}, simulator={"start_defocus_um": -20.0}) as bench:
@@ -407,14 +430,20 @@ class TestRefused:
         with waiting(tmp_path) as bench:
             self.refused(bench, "z-stack of blood-7 is not recorded: file exists")
 
-    def test_what_is_held_goes_on(self, tmp_path: Path, slide: Path) -> None:
-        slide.parent.mkdir()
-        slide.write_text("mine")
+    def test_what_is_held_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with running(tmp_path, service={"hold": True}) as bench:
             bench.until("in_focus")
             bench.wait_for(lambda: bench.service.status()["hold"]["state"] == "holding", "holding")
-            self.refused(bench, "cannot be written to: ")
+            monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1e5))
+            self.refused(bench, "1 more of 9 planes may need ")
             assert bench.service.status()["hold"]["state"] == "holding", "nothing has moved"
+
+    def test_numbers_go_up_to_the_last(self, tmp_path: Path, slide: Path) -> None:
+        with waiting(tmp_path) as bench:
+            recorded(bench)
+            (slide / "field-001").rename(slide / "field-9998")
+            assert recorded(bench)["collect"]["field"] == "field-9999", "behind the last, not into a gap"
+            self.refused(bench, "has field-9999 already: use another name")
 
 
 class TestComesToNothing:
