@@ -115,7 +115,7 @@ class Service:
             collected,
             source="parfocal serve",
             version=version,
-            begins=lambda: self._holding.lost("a z-stack was recorded; it begins again with the next focus"),
+            begins=lambda: self._holding.lost("let go for a z-stack; it begins again with the next focus"),
             seen=feed.show,
             told=self._plane,
             cancel=self._cancelled,

@@ -212,7 +212,7 @@ class TestFields:
             bench.until("in_focus")
             bench.wait_for(lambda: bench.service.status()["hold"]["state"] == "holding", "holding")
             hold = recorded(bench)["hold"]
-            assert (hold["state"], hold["reason"][:23]) == ("waiting", "a z-stack was recorded;")
+            assert (hold["state"], hold["reason"][:22]) == ("waiting", "let go for a z-stack; ")
 
     def test_it_counts_as_a_focus_for_the_clock_and_keeps_no_pictures(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
