@@ -20,8 +20,10 @@ from edge.errors import InputError, StackError
 from edge.files import RGB
 from edge.model import Model
 from edge.optics import Optics
-from edge.stack_focus import measured_focus
+from edge.sharpness import sharpness
+from edge.stack_focus import focus_scale, measured_focus
 from edge.stack_optics import stack_optics
+from edge.stack_theory import focus_of_planes, spectrum_of
 from edge.zstack import TABLE, ZStack
 
 __all__ = ["FEWEST_PLANES", "LabelledStack", "digest", "opened", "read_tiles"]
@@ -30,11 +32,12 @@ __all__ = ["FEWEST_PLANES", "LabelledStack", "digest", "opened", "read_tiles"]
 FEWEST_PLANES = 5
 #: Most tiles of a frame to learn from; judged are those that a look would take.
 MOST_TILES = 48
+_SHARPEST = "where they are sharpest"
 
 
 @dataclass(frozen=True)
 class LabelledStack:
-    """``stack`` behind ``optics``, sharp at ``focus_um`` (µm of its stage), ``focus_measured`` or stated;
+    """``stack`` behind ``optics``, in focus at ``focus_um`` (µm of its stage), ``focus_measured`` or stated;
     ``notes``: what had to be assumed, each a sentence.
     """
 
@@ -94,8 +97,8 @@ def _labelled(folder: Path, config: Config, step_um: float | None) -> LabelledSt
         raise StackError(f"{folder}: {len(set(stack.z_um))} different z: {FEWEST_PLANES} or more are needed")
     optics, notes = stack_optics(config, stack)
     stack.check()
-    stated = stack.focus_um
-    focus_um = measured_focus(stack).z_um if stated is None else stated
+    stated, calibrated = stack.focus_um, _calibrated(stack)
+    focus_um, by = _focus(stack, optics) if stated is None else (stated, "")
     if not stack.z_um[0] < focus_um < stack.z_um[-1]:
         raise StackError(
             f"{folder}: focus_z is not between its first and last plane: both directions are needed"
@@ -103,13 +106,31 @@ def _labelled(folder: Path, config: Config, step_um: float | None) -> LabelledSt
     if step_um is not None and not stack.z_in_planes:
         notes += (f"--step-um {step_um:g} is not used: the stack gives z in µm",)
     if stated is None:
-        notes += (f"focus measured on its planes: {focus_um:.3g} µm",)
-    calibrated = _calibrated(stack)
+        notes += (f"focus measured on its planes, {by}: {focus_um:.3g} µm",)
     if calibrated is not None:
         notes += ("direction and scale as it was calibrated when it was recorded",)
     named = tuple(f"{folder.name}: {text}" for text in notes)
     dof_per_um = 1 / optics.dof_um if calibrated is None else calibrated
     return LabelledStack(stack, optics, focus_um, stated is None, (*stack.assumptions, *named), dof_per_um)
+
+
+def _focus(stack: ZStack, optics: Optics) -> tuple[float, str]:
+    """In µm, and by what: the wave theory where the stack states its optics and it holds, else sharpness."""
+    if stack.objective is None or stack.pixel_um is None or stack.z_in_planes:
+        return measured_focus(stack).z_um, _SHARPEST
+    scale = focus_scale(stack.objective, stack.pixel_um)
+    sharp, spectra = [], []
+    for plane in range(len(stack)):
+        image = stack.load(plane)
+        sharp.append(sharpness(image, scale))
+        spectra.append(spectrum_of(image, optics))
+    middle_um = (stack.z_um[0] + stack.z_um[-1]) / 2
+    found = focus_of_planes(
+        stack.z_um, sharp, spectra, optics, else_near_um=middle_um, dof_per_um=1 / optics.dof_um
+    )
+    if found.z_um is None:
+        raise StackError(f"{stack.path}: the focus cannot be measured: {found.peak.reason}")
+    return found.z_um, f"by the wave theory of {optics.objective}" if found.by_theory else _SHARPEST
 
 
 def _calibrated(stack: ZStack) -> float | None:

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge import through_focus
-from edge.calibration_fit import Curve, Fingerprints, Scale, fit_curve, fit_scale
+from edge.calibration_fit import Curve, Fingerprints, Offset, Scale, fit_curve, fit_offset, fit_scale
 from edge.calibration_found import Found, Looks, Refused
 from edge.camera.base import Frame
 from edge.camera.health import fault_of
@@ -61,8 +61,8 @@ FLOOR = 1e-7
 LEAST_SHARE = 0.6
 #: The pass is repeated where its middle, or its scale, was off by more.
 OFF_CENTRE_DOF, OFF_SCALE = 2.0, 1.35
-#: Settling: so many motions of so many dof, each watched for so long.
-MOTIONS, MOTION_DOF, WATCH_S = 6, 2.0, 0.7
+#: Settling: so many motions of so many dof, each watched for so long, that end so far from each other.
+MOTIONS, MOTION_DOF, WATCH_S, BESIDE_DOF = 6, 2.0, 0.7, 0.16
 
 
 def for_measuring(config: Config) -> Config:
@@ -128,13 +128,14 @@ class Calibrator:
         final = fit_scale(places, says, self._bins, guess=dof)
         self._judge(final, dof, swing=curve.swing)
         optical = self._by_theory(places, [kept for one in looks for kept in one.spectra], final)
+        offset = self._offset(places, says, final, optical)
         settling, watched = self._settling(curve, final, optical.scale)
-        self._end(curve, final)
+        self._end(curve, final, optical)
         background, clipped = self._exposure()
         drift = math.copysign(optical.scale, final.scale) * curve.creep
         return Found(
-            curve, final, optical, settling, drift, optical.scale * curve.creep_sigma, background, clipped,
-            self._frames, self._rig.clock.now_s() - began_s, passes, self._sign, self._bins,
+            curve, final, optical, offset, settling, drift, optical.scale * curve.creep_sigma, background,
+            clipped, self._frames, self._rig.clock.now_s() - began_s, passes, self._sign, self._bins,
             tuple(tuple(one.says) for one in looks), watched,
         )  # fmt: skip
 
@@ -239,6 +240,14 @@ class Calibrator:
             at, [one for _, one in kept], self._rig.optics, guess=abs(scale.scale), focus=scale.focus
         )
 
+    def _offset(self, places: Array, says: list[Array | None], scale: Scale, optical: Fitted) -> Offset:
+        """What the network says in focus; nothing is known of it where the wave theory does not hold."""
+        if not optical.trusted:
+            return Offset(0.0, 0.0)
+        defocus = math.copysign(optical.scale, scale.scale) * (places - optical.focus)
+        readings = np.array([self._reading(one) for one in says])
+        return fit_offset(defocus, readings) or Offset(0.0, 0.0)
+
     def _settling(self, curve: Curve, scale: Scale, dof: float) -> tuple[Settling, tuple[Array, Array]]:
         """Watch frame after frame behind motions that end where sharpness is steep; ``dof``: of a step."""
         self._told("watching it settle", 0.85)
@@ -246,37 +255,43 @@ class Calibrator:
             flank = Flank(curve, scale.focus, dof)
         except ValueError as error:
             raise Refused("sharpness and network do not agree on where the focus is") from error
-        since, deviation = [], []
-        for k in range(MOTIONS):
-            self._turn(flank.place - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof)
+        since, values = [], []
+        ends = np.asarray((np.arange(MOTIONS) - (MOTIONS - 1) / 2) * BESIDE_DOF / dof, np.float64)
+        for k, end in enumerate(flank.place + ends):
+            self._turn(end - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof)
             # Frames at other phases of the motion each time.
             self._rig.clock.sleep_s(k / MOTIONS * self._rig.camera.frame_period_s)
-            self._turn_to_place(flank.place, curve)
-            ended_s = self._rig.stage.last_motion_ended_s
-            times: list[float] = []
-            values: list[float] = []
-            not_before_s = ended_s - self._rig.camera.frame_period_s
-            while not times or times[-1] < WATCH_S:
-                frame = self._rig.camera.capture(not_before_s)
-                not_before_s = frame.exposure_end_s - 1e-6
-                times.append((frame.exposure_start_s + frame.exposure_end_s) / 2 - ended_s)
-                values.append(self._log_sharpness(frame))
-            at = np.array(times)
-            seen = (flank.places(np.array(values)) - curve.creep * at) * dof
-            since.append(at)
-            deviation.append(seen - np.median(seen[at > 0.7 * WATCH_S]))
-        after = np.concatenate(since) > 0
-        watched = np.concatenate(since)[after], np.concatenate(deviation)[after]
-        return fit_settling(*watched), watched
+            self._turn_to_place(end, curve)
+            times, seen = self._watch()
+            since.append(times)
+            values.append(seen)
+        watched = flank.deviations(ends, since, values, curve.creep)
+        return fit_settling(watched[0], watched[1] * dof), (watched[0], watched[1] * dof)
+
+    def _watch(self) -> tuple[Array, Array]:
+        """Frame after frame since the last motion ended: middle of the exposure in s after it, and log
+        sharpness.
+        """
+        ended_s = self._rig.stage.last_motion_ended_s
+        times: list[float] = []
+        values: list[float] = []
+        not_before_s = ended_s - self._rig.camera.frame_period_s
+        while not times or times[-1] < WATCH_S:
+            frame = self._rig.camera.capture(not_before_s)
+            not_before_s = frame.exposure_end_s - 1e-6
+            times.append((frame.exposure_start_s + frame.exposure_end_s) / 2 - ended_s)
+            values.append(self._log_sharpness(frame))
+        return np.array(times), np.array(values)
 
     def _turn_to_place(self, place: float, curve: Curve) -> None:
         """Going on, to where ``place`` of ``curve`` is by now: it holds for the middle of the time."""
         self._turn(place - curve.creep * (self._rig.clock.now_s() - curve.origin_s))
 
-    def _end(self, curve: Curve, scale: Scale) -> None:
+    def _end(self, curve: Curve, scale: Scale, optical: Fitted) -> None:
         """To the focus, from the side of the approach."""
-        self._turn(scale.focus - 1.5 * curve.slack - 3 / abs(scale.scale))
-        self._turn_to_place(scale.focus, curve)
+        focus = optical.focus if optical.trusted else scale.focus
+        self._turn(focus - 1.5 * curve.slack - 3 / abs(scale.scale))
+        self._turn_to_place(focus, curve)
         self._look(Looks(back=False))
 
     def _exposure(self) -> tuple[float, float]:

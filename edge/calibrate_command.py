@@ -67,7 +67,9 @@ def run(name: str, args: argparse.Namespace) -> int:
         )
         console.note(f"calibrate: refused: {refusal}; {stays}")
         return FAILED
-    kept = found.calibration(config, model=Path(network.name).name, date=_now())
+    kept = found.calibration(
+        config, model=Path(network.name).name, fingerprint=network.fingerprint, date=_now()
+    )
     path = None if args.stack is not None else calibration.write(kept, config)
     if args.json:
         print(json.dumps({**kept.model_dump(), "frames": found.frames, "seconds": found.seconds}, indent=2))
@@ -127,6 +129,7 @@ def lines(found: Found, kept: Calibration, config: Config) -> list[str]:
     return [
         f"direction   a step up {way} defocus (odds of 1 : e^{kept.direction_odds:.0f})",
         f"scale       {steps:.1f} ± {steps * share:.1f} steps a depth of field, as the network sees it",
+        *([] if kept.network_offset_dof_sigma == 0 else [_offset(kept)]),
         f"pitch       {pitch_um:.4g} ± {pitch_um * pitch_share:.2g} µm a step, by {theory}"
         f" (configuration: {stage.um_per_step:g})",
         f"slack       {kept.backlash_steps:.0f} ± {kept.backlash_steps_sigma:.1f} steps"
@@ -137,6 +140,13 @@ def lines(found: Found, kept: Calibration, config: Config) -> list[str]:
         + _advice(kept),
         f"            {found.frames} frames, {found.seconds:.0f} s",
     ]
+
+
+def _offset(kept: Calibration) -> str:
+    return (
+        f"offset      {kept.network_offset_dof:+.2f} ± {kept.network_offset_dof_sigma:.2f} depths of field is"
+        " what the network says in focus: taken off from now on"
+    )
 
 
 def _advice(kept: Calibration) -> str:

@@ -63,6 +63,8 @@ class Calibration(BaseModel):
     """Motor and where it hangs: `stage_identity`."""
     model: str = Field(max_length=200)
     """Name of the model file's recipe."""
+    model_fingerprint: str = Field(default="", max_length=64)
+    """`edge.model.Model.fingerprint` of it."""
     dof_per_step: Finite
     """Defocus in depths of field, as the network counts them, that one step adds; negative: it takes away."""
     dof_per_step_sigma: NotNegative
@@ -71,6 +73,9 @@ class Calibration(BaseModel):
     optical_dof_per_step_sigma: NotNegative
     by_theory: bool
     """Whether the wave theory of the objective gave it; else it is the network's."""
+    network_offset_dof: Finite = 0.0
+    """What the network says where the wave theory has the focus; 0 where that is not known."""
+    network_offset_dof_sigma: NotNegative = 0.0
     direction_odds: Finite
     """Log of how much likelier this direction is than the other."""
     backlash_steps: NotNegative

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.calibration import Calibration, stage_identity
-from edge.calibration_fit import Curve, Pass, Scale
+from edge.calibration_fit import Curve, Offset, Pass, Scale
 from edge.config import Config
 from edge.settling import Settling
 from edge.through_focus import Fitted, RingPower
@@ -45,6 +45,7 @@ class Found:
     curve: Curve
     scale: Scale
     optical: Fitted
+    offset: Offset
     settling: Settling
     drift_dof_s: float
     drift_sigma_dof_s: float
@@ -63,18 +64,21 @@ class Found:
         """Signed dof that a step in the positive direction adds."""
         return self.scale.scale * self.approach
 
-    def calibration(self, config: Config, *, model: str, date: str) -> Calibration:
-        """What is kept of it."""
+    def calibration(self, config: Config, *, model: str, fingerprint: str, date: str) -> Calibration:
+        """What is kept of it. ``model``: its name; ``fingerprint``: of `edge.model.Model`."""
         return Calibration(
             date=date,
             objective=config.optics.objective,
             stage=stage_identity(config),
             model=model,
+            model_fingerprint=fingerprint,
             dof_per_step=self.dof_per_step,
             dof_per_step_sigma=self.scale.sigma,
             optical_dof_per_step=self.optical.scale,
             optical_dof_per_step_sigma=self.optical.scale * self.optical.sigma,
             by_theory=self.optical.trusted,
+            network_offset_dof=self.offset.dof,
+            network_offset_dof_sigma=self.offset.sigma,
             direction_odds=self.scale.odds,
             backlash_steps=max(0.0, self.curve.slack),
             backlash_steps_sigma=self.curve.slack_sigma,

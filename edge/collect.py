@@ -4,11 +4,12 @@
     exposure is held as it is there                ▮
     to the far end, against the approach   ◀───────┘
     plane after plane, one settled frame   •─•─•─•─•─•─•─•─•▶     always on in the direction of approach,
-    back to where the planes are sharpest          •              so slack has no part in the distances
+    back to the focus of the planes                •              so slack has no part in the distances
 
-Where a field is sharp is measured on its own planes, and a field without a clear peak in them is not kept.
-The sharpest place of a specimen that refracts lies about a depth of field beside the geometric focus
-(decision 0003), so about.json keeps where the loop ended, too, and of a simulated field where the focus is.
+Where a field is in focus is measured on its own planes: its geometric focus by the wave theory of the
+objective, where that holds, else its sharpest place, and a field that has neither is not kept. The sharpest
+place of a specimen that refracts lies about a depth of field beside the geometric focus (decision 0003), so
+about.json keeps both, where the loop ended, and of a simulated field where the focus is.
 
 Of a microscope that nobody has calibrated, lengths are what the configured pitch makes of them; `gain` in
 about.json is what the loop found the pitch to be in units of that, negative for the other direction.
@@ -32,8 +33,9 @@ from edge.files import RGB
 from edge.microscope import Microscope
 from edge.rig import Rig
 from edge.sharpness import sharpness
-from edge.stack_focus import focus_scale, peak_of
-from edge.sweep import Peak
+from edge.stack_focus import focus_scale
+from edge.stack_theory import PITCH_SIGMA, FocusOfPlanes, focus_of_planes, spectrum_of
+from edge.through_focus import RingPower
 from edge.zstack import ZStack, write_zstack
 from firmware_iface.errors import MotionError, MoveCancelled
 
@@ -85,9 +87,11 @@ class Recorded:
     low_um: float
     high_um: float
     focus_um: float
-    """Where its planes are sharpest."""
+    """The focus by its planes."""
+    by_theory: bool
+    """Whether the wave theory told it; else it is where they are sharpest."""
     sharpness: float
-    """There."""
+    """Of the sharpest."""
 
 
 def check_room(rig: Rig, plan: Plan) -> None:
@@ -132,13 +136,15 @@ class Collector:
         self._told, self._show, self._cancel = told, seen, cancel
         self._seen: dict[float, float] = {}
         self._truth: dict[float, float] = {}
+        self._spectra: dict[float, RingPower | None] = {}
+        self._focus: FocusOfPlanes | None = None
         self._loop_um = 0.0
 
     def record(self, path: Path) -> Recorded:
         """Focus, record a z-stack into the new folder ``path``, go to its focus. MOVES the stage, BLOCKS.
 
         Raises Refused where no focus is found, the limits leave no room about it, a frame shows nothing or
-        the planes have no clear peak; OSError where the disk is full or the camera fails: then the stage
+        the planes do not tell their focus; OSError where the disk is full or the camera fails: then the stage
         goes back to where the loop left it, and ``path`` is not there. MoveCancelled after a cancel: nor is
         it then, and the stage stays where it was stopped. So it does where errors of the motor pass. A cancel
         that comes when all is written ends the way to the focus, and is no error.
@@ -150,6 +156,8 @@ class Collector:
         stage, began = self._rig.stage, self._rig.stage.position_steps
         self._seen.clear()
         self._truth.clear()
+        self._spectra.clear()
+        self._focus = None
         self._loop_um = stage.position_um
         try:
             self._rig.camera.lock()
@@ -161,11 +169,20 @@ class Collector:
             raise
         finally:
             self._rig.camera.unlock()
-        peak = self._clear_peak()
+        focus, z_um = self._found_focus(), sorted(self._seen)
+        assert focus.z_um is not None
         with contextlib.suppress(MoveCancelled):
-            self._back_to(round(peak.position / stage.um_per_step))
-        z_um = sorted(self._seen)
-        return Recorded(path.name, len(z_um), self._step_um, z_um[0], z_um[-1], peak.position, peak.sharpness)
+            self._back_to(round(focus.z_um / stage.um_per_step))
+        return Recorded(
+            path.name,
+            len(z_um),
+            self._step_um,
+            z_um[0],
+            z_um[-1],
+            focus.z_um,
+            focus.by_theory,
+            focus.peak.sharpness,
+        )
 
     @property
     def _step_um(self) -> float:
@@ -198,6 +215,7 @@ class Collector:
                 raise Refused(f"the frame at {stage.position_um:.2f} µm is {fault}")
             z_um = round(stage.position_um, 6)
             self._seen[z_um] = sharpness(image, scale)
+            self._spectra[z_um] = None if self._rig.assumed else spectrum_of(image, optics)
             if self._rig.true_defocus_um is not None:
                 self._truth[z_um] = self._rig.true_defocus_um()
             self._show(image)
@@ -206,14 +224,15 @@ class Collector:
         self._check_cancel()
 
     def _about(self) -> dict[str, Any]:
-        """All of about.json, once every plane was seen. Refused where they have no clear peak."""
+        """All of about.json, once every plane was seen. Refused where they do not tell the focus."""
         z_um = sorted(self._seen)
         values = [self._seen[z] for z in z_um]
-        peak = self._clear_peak()
+        focus = self._found_focus()
         return {
             **self._facts,
-            "focus_z": peak.position,
-            "focus_from": "measured",
+            "focus_z": focus.z_um,
+            "focus_from": "theory" if focus.by_theory else "measured",
+            "sharpest_z": focus.peak.position if focus.peak.clear else None,
             "loop_focus_z": round(self._loop_um, 6),
             **self._true_focus(),
             "step_um": self._step_um,
@@ -221,7 +240,7 @@ class Collector:
             **({} if self._rig.gains is KNOWN else {"gain": self._scope.gain}),
             "planes": len(z_um),
             "planes_asked": self._plan.planes,
-            "sharpness": {"lowest_z": values[0], "peak": peak.sharpness, "highest_z": values[-1]},
+            "sharpness": {"lowest_z": values[0], "peak": focus.peak.sharpness, "highest_z": values[-1]},
             "exposure_locked": True,
         }
 
@@ -232,12 +251,39 @@ class Collector:
         slope, at_zero = np.polyfit(list(self._truth), list(self._truth.values()), 1)
         return {"true_focus_z": float(-at_zero / slope)}
 
-    def _clear_peak(self) -> Peak:
-        z_um = sorted(self._seen)
-        peak = peak_of(z_um, [self._seen[z] for z in z_um])
-        if not peak.clear:
-            raise Refused(peak.reason)
-        return peak
+    def _found_focus(self) -> FocusOfPlanes:
+        """The focus by all planes. Refused where neither the theory nor a clear peak tells it."""
+        if self._focus is None:
+            z_um = sorted(self._seen)
+            dof_per_um, sigma = self._optical_scale()
+            self._focus = focus_of_planes(
+                z_um,
+                [self._seen[z] for z in z_um],
+                [self._spectra[z] for z in z_um],
+                self._rig.optics,
+                else_near_um=self._loop_um,
+                dof_per_um=dof_per_um,
+                sigma=sigma,
+                progress=self._still_fitting,
+            )
+        if self._focus.z_um is None:
+            raise Refused(self._focus.peak.reason)
+        return self._focus
+
+    def _still_fitting(self) -> None:
+        self._check_cancel()
+        self._told(len(self._seen), len(self._seen))
+
+    def _optical_scale(self) -> tuple[float, float]:
+        """Depths of field of the optics that a µm of the stage is, above 0, and the uncertainty of its
+        logarithm.
+        """
+        rig, found = self._rig, self._rig.calibration
+        if found is not None:
+            sigma = found.optical_dof_per_step_sigma / found.optical_dof_per_step
+            return found.optical_dof_per_step / rig.stage.um_per_step, max(sigma, 1e-3)
+        gain = 1.0 if rig.gains is KNOWN else abs(self._scope.gain or 1.0)
+        return gain / rig.optics.dof_um, PITCH_SIGMA
 
     def _back_to(self, place: int) -> None:
         """To ``place`` (steps), or as near as every move can go."""

@@ -238,9 +238,10 @@ def _told(
 
 
 def _line(done: Recorded) -> str:
+    where = "in focus by the wave theory" if done.by_theory else "sharpest"
     return (
         f"{done.name}: {done.planes} planes of {done.step_um:.3g} µm, {done.low_um:.2f} to"
-        f" {done.high_um:.2f} µm, sharpest at {done.focus_um:.2f} µm"
+        f" {done.high_um:.2f} µm, {where} at {done.focus_um:.2f} µm"
     )
 
 

@@ -136,6 +136,7 @@ class Microscope:
         self.trace = Trace()
         self._fault: str | None = None
         self._learned: Gains | None = None
+        self._offset_dof = _offset_dof(rig, model)
         self.gain: float | None = None
 
     def settings(self) -> Settings:
@@ -276,7 +277,8 @@ class Microscope:
         if infer:
             look = self.model.look(frame.image, rig.optics, most_tiles=self.config.model.tiles)
             log_likelihood, tiles = look.log_likelihood, look.tiles
-        seen = Seen(self.position_dof(), measure, log_likelihood, self.model.bins_dof(rig.optics))
+        bins = self.model.bins_dof(rig.optics) - self._offset_dof
+        seen = Seen(self.position_dof(), measure, log_likelihood, bins)
         return Observation(frame, seen, tiles, fault)
 
     def _capture(self, state: str, *, infer: bool) -> Seen:
@@ -349,6 +351,14 @@ class Microscope:
             plane_file=None if replay is None or plane is None else replay.stack.files[plane],
             assumptions=rig.assumptions,
         )
+
+
+def _offset_dof(rig: Rig, model: Model) -> float:
+    """What ``model`` says in focus, where a calibration has measured that of this very model."""
+    found = rig.calibration
+    if found is None or found.network_offset_dof == 0 or found.model_fingerprint != model.fingerprint:
+        return 0.0
+    return found.network_offset_dof
 
 
 def _remembered(belief: Belief) -> Gains:

@@ -7,6 +7,7 @@ informative tile.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import os
 from collections.abc import Callable, Iterator
@@ -108,6 +109,11 @@ class Model:
     def features(self) -> int:
         """Width F of the second output, the features before the last layer; 0 where there is none."""
         return 0 if self._features is None else int(np.prod(self._features["shape"]))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the card, which seals the network: the same for the same answers, 64 hex digits."""
+        return hashlib.sha256(self.card.model_dump_json().encode()).hexdigest()
 
     def bins_dof(self, optics: Optics) -> NDArray[np.float64]:
         """Bin centres in depths of field behind ``optics``, ``(bins,)`` float64."""

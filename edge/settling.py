@@ -1,13 +1,15 @@
 """How long a stage rings after a motion, from frame after frame behind it. Pure numbers.
 
-Where the curve of sharpness over the place is steep, a frame's sharpness tells where the stage was. After a
-motion it swings about where it comes to rest by an amount that decays as ``exp(-t / decay)``. Frames see the
+Where the curve of sharpness over the place is steep, a frame's sharpness tells where the stage was. The
+motions end at places beside each other, so their last frames tell how steep it is just there. After a motion
+the stage swings about where it comes to rest by an amount that decays as ``exp(-t / decay)``. Frames see the
 swing at chance phases, so their deviations are taken as Gaussian, of that width, and noise.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +25,8 @@ Array = NDArray[np.float64]
 SETTLED_DOF = 0.1
 #: What is left of a deviation when all has settled: drift and what the curve does not know, in dof.
 LEAST_NOISE_DOF = 0.02
+#: Later than this share of the time that was watched all is settled.
+SETTLED_SHARE = 0.7
 #: A flank is steep for so far to both sides, and within so far of the focus, in dof.
 FLANK_DOF, NEAR_DOF = 0.4, 3.5
 
@@ -55,11 +59,40 @@ class Flank:
         first = int(max(turns[turns < k], default=-1)) + 1
         last = int(min(turns[turns > k], default=len(within)))
         self.place = float(within[k])
-        self._places, self._values = within[first:last][::order], values[first:last][::order]
+        self._order, self._middle = order, k - first
+        self._places, self._values = within[first:last], values[first:last]
+
+    def deviations(
+        self, ends: Array, since_s: Sequence[Array], log_sharpness: Sequence[Array], creep: float
+    ) -> tuple[Array, Array]:
+        """Times ``(N,)`` after a motion and how far from its place of rest the stage then was, in steps
+        ``(N,)``: of all frames of motions that ended ``ends`` ``(M,)`` steps from `place`, while it crept by
+        ``creep`` steps/s.
+        """
+        late = [at > SETTLED_SHARE * at.max() for at in since_s]
+        rest = [float(np.median(seen[k])) for seen, k in zip(log_sharpness, late, strict=True)]
+        crept = [creep * float(np.median(at[k])) for at, k in zip(since_s, late, strict=True)]
+        self.seen_at(self.place + ends + np.array(crept), np.array(rest))
+        places = [self.places(seen) - creep * at for at, seen in zip(since_s, log_sharpness, strict=True)]
+        beside = [one - np.median(one[k]) for one, k in zip(places, late, strict=True)]
+        after = np.concatenate(since_s) > 0
+        return np.concatenate(since_s)[after], np.concatenate(beside)[after]
+
+    def seen_at(self, places: Array, log_sharpness: Array) -> None:
+        """Mend the curve by what was seen at ``places`` ``(N,)`` near the middle, when all was settled."""
+        order = np.argsort(places)
+        off = log_sharpness - np.interp(places, self._places, self._values)
+        values = self._values + np.interp(self._places, places[order], off[order])
+        wrong = np.flatnonzero(np.diff(values) * self._order <= 0)
+        first = int(max(wrong[wrong < self._middle], default=-1)) + 1
+        last = int(min(wrong[wrong >= self._middle], default=len(values) - 1)) + 1
+        self._places, self._values = self._places[first:last], values[first:last]
+        self._middle -= first
 
     def places(self, log_sharpness: Array) -> Array:
         """Where frames of this sharpness were, ``(N,)`` steps; the flank's ends for all beyond."""
-        return np.asarray(np.interp(log_sharpness, self._values, self._places))
+        way = slice(None, None, self._order)
+        return np.asarray(np.interp(log_sharpness, self._values[way], self._places[way]))
 
 
 def fit_settling(since_s: Array, deviation_dof: Array) -> Settling:

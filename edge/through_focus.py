@@ -29,7 +29,7 @@ Frequencies are in ``NA / wavelength_ref``, the pupil in units of NA, z in depth
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -57,7 +57,7 @@ _VECTORS = 3  # of each patch's cross spectra through the focus that are kept
 _RIDGE, _LAYER_RIDGE = 1e-3, 1e-2
 _FLOOR = 0.02  # share of a patch's power below which misfit no longer counts
 _MEAN = np.array([0, 0, 0.52, 0, 0, 0.04, 0, 0, 0.4])
-_SPREAD = np.array([0.17, 0.5, 0.25, 0.11, 0.11, 0.08, 0.06, 0.06, 0.6])
+_SPREAD = np.array([math.nan, math.nan, 0.25, 0.11, 0.11, 0.08, 0.06, 0.06, 0.6])
 _LOW = np.array([-0.7, -2, 0.1, -0.5, -0.5, -0.3, -0.3, -0.3, 0])
 _HIGH = np.array([0.7, 2, 0.98, 0.5, 0.5, 0.3, 0.3, 0.3, 2.2])
 _START_RATIOS = (0.3, 0.55, 0.8)
@@ -178,13 +178,16 @@ def fit(
     guess: float,
     sigma: float = 0.17,
     focus: float = 0.0,
+    focus_sigma_dof: float = 0.5,
+    progress: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """The scale of a stage from ``spectra`` of frames at ``places`` ``(N,)`` in steps, N at least `FEWEST`.
 
     ``guess``: depths of field per step (its sign is not looked at), with ``sigma`` of its logarithm;
-    ``focus``: about where the focus is, in steps. Best within 6 depths of field to either side of focus, in
-    steps of half a depth of field or less; frames beyond 6.2 by the guess are left out. The guess is weighed
-    in by inverse variance. Raises ValueError where the numbers do not match or the guess is not above 0.
+    ``focus``: about where the focus is, in steps, with ``focus_sigma_dof``. Best within 6 depths of field to
+    either side of focus, in steps of half a depth of field or less; frames beyond 6.2 by the guess are left
+    out. The guess is weighed in by inverse variance. ``progress`` is called now and then. Raises ValueError
+    where the numbers do not match or the guess is not above 0.
     """
     guess = abs(guess)
     if len(places) != len(spectra) or not (math.isfinite(guess) and guess > 0 and sigma > 0):
@@ -193,7 +196,7 @@ def fit(
     near = [int(k) for k in np.flatnonzero(np.abs(x) <= 6.2)]
     if len(near) < FEWEST or len({spectra[k].size_px for k in near}) != 1:
         return _untrusted(guess, sigma, focus)
-    problem = _Problem(x[near], [spectra[k] for k in near], optics, sigma)
+    problem = _Problem(x[near], [spectra[k] for k in near], optics, sigma, focus_sigma_dof)
     if problem.signal < _LEAST_SIGNAL:
         return _untrusted(guess, sigma, focus)
     found = []
@@ -201,6 +204,7 @@ def fit(
         start = problem.mean.copy()
         start[RATIO] = ratio
         found.append(problem.descend(start, 2, 12, 0.3))
+        progress()
     best = problem.descend(min(found, key=lambda each: each[1])[0], 4, 15, 0.1)[0]
     return _judged(problem, best, guess, sigma, focus)
 
@@ -234,12 +238,19 @@ def _untrusted(guess: float, sigma: float, focus: float) -> Fitted:
 class _Problem:
     """The fit's data: ``x`` ``(N,)`` guessed defocus; per patch its strongest vectors through the focus."""
 
-    def __init__(self, x: Array, spectra: Sequence[RingPower], optics: Optics, sigma: float) -> None:
+    def __init__(
+        self,
+        x: Array,
+        spectra: Sequence[RingPower],
+        optics: Optics,
+        sigma: float,
+        focus_sigma_dof: float,
+    ) -> None:
         patches = _patches(spectra[0].size_px)
         self.x, self.freq = x, (patches.freq * WAVELENGTH).astype(np.float32)
         self.s2 = np.float32((optics.objective.na / optics.objective.immersion_index) ** 2)
         self.noise = float(np.median([each.noise for each in spectra]))
-        self.mean, self.spread = _MEAN, np.r_[sigma, _SPREAD[1:]]
+        self.mean, self.spread = _MEAN, np.r_[sigma, focus_sigma_dof, _SPREAD[2:]]
         all_modes = np.stack([each.spectrum for each in spectra])
         vectors, power = [], []
         for a, b in pairwise(patches.first):

@@ -22,9 +22,13 @@ FRAME_PX = 128
 
 
 class Oracle:
-    """Looks like `edge.model.Model`. ``rig``: the last that was made; ``error``: raised at each look."""
+    """Looks like `edge.model.Model`. ``rig``: the last that was made; ``error``: raised at each look;
+    ``offset_dof``: what it says in focus.
+    """
 
     name = "oracle"
+    fingerprint = "oracle"
+    offset_dof = 0.0
 
     def __init__(self) -> None:
         self.rig: Rig | None = None
@@ -40,7 +44,8 @@ class Oracle:
         assert self.rig is not None
         assert self.rig.true_defocus_um is not None
         count = len(tiles.extract(frame, optics.model_scale, size_px=128, most=most_tiles))
-        truth = float(np.clip(optics.dof_from_um(self.rig.true_defocus_um()), -12, 12))
+        truth_dof = optics.dof_from_um(self.rig.true_defocus_um()) + self.offset_dof
+        truth = float(np.clip(truth_dof, -12, 12))
         log_p = model.log_softmax(-0.5 * ((self.centres - truth) / 0.5) ** 2)
         return Look(log_p if count else None, self.centres, count, log_p[None], np.zeros((1, 1), np.float32))
 

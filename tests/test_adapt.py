@@ -398,6 +398,33 @@ class TestCommand:
         assert record.stacks[0].planes <= 9
         assert "2 halves of the frame" in said
 
+    @pytest.mark.parametrize("optics", [True, False])
+    def test_stacks_that_do_not_state_their_focus(
+        self, parfocal: Parfocal, tmp_path: Path, optics: bool
+    ) -> None:
+        """The theory needs to know the optics; without it the sharpest place is taken."""
+        folder, config = tmp_path / "made", tmp_path / "own.toml"
+        plan = Plan(stacks=2, planes=21, range_dof=6, size_px=256, seed=7)
+        paths = [_turn(folder / name) for name in write_stacks(plan, folder)]
+        config.write_text('[optics]\nobjective = "20x0.40"\n')
+        for path in paths:
+            about = json.loads((path / "about.json").read_text())
+            del about["focus_z"]
+            if not optics:
+                del about["objective"]
+            (path / "about.json").write_text(json.dumps(about))
+        out = tmp_path / "own.tflite"
+        code, said, error = parfocal("adapt", *paths, "--out", out, "--config", config, "--json")
+        assert code == 0, error
+        notes = [note for note in json.loads(said)["notes"] if "focus measured on its planes" in note]
+        assert len(notes) == 2
+        words = "by the wave theory of 20x" if optics else "where they are sharpest"
+        assert all(words in note for note in notes)
+        made = cards.read(out)[1].adapted
+        assert made is not None
+        assert all(of.focus_measured for of in made.stacks)
+        assert all(abs(of.focus_um) < (0.8 if optics else 2.0) * 3.4375 for of in made.stacks)
+
     def test_what_is_not_better_is_not_written(
         self,
         parfocal: Parfocal,

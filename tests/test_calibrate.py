@@ -90,6 +90,28 @@ class TestCommand:
         assert all("not calibrated" in run["assumptions"][0] for run in before)
         assert all(run["assumptions"] == [] for run in after)
 
+    def test_what_the_network_says_in_focus_is_taken_off(
+        self, parfocal: Parfocal, network: Oracle, tmp_path: Path
+    ) -> None:
+        network.offset_dof = 0.8
+        config = written(tmp_path)
+        ask = ("focus", "--config", config, "--start-defocus-um", "18", "--json")
+
+        def ended() -> float:
+            code, out, err = parfocal(*ask)
+            assert code == 0, err
+            return float(json.loads(out)["true_defocus_dof"])
+
+        assert ended() == pytest.approx(-0.8, abs=0.25)
+        code, out, _ = parfocal("calibrate", "--config", config)
+        assert code == 0
+        found = calibration.everything()[0][0]
+        assert found.network_offset_dof == pytest.approx(0.85 * 0.8, abs=0.1)
+        assert f"offset      {found.network_offset_dof:+.2f} ± {found.network_offset_dof_sigma:.2f}" in out
+        assert ended() == pytest.approx(0.0, abs=0.25)
+        network.fingerprint = "another model"
+        assert ended() == pytest.approx(-0.8, abs=0.25), "measured with another model, it means nothing"
+
     def test_it_says_what_it_found_and_draws_it(
         self, parfocal: Parfocal, network: Oracle, tmp_path: Path, state: Path
     ) -> None:

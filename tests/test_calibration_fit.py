@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from focus_bench import BINS, log_normal
 
-from edge.calibration_fit import Fingerprints, Pass, fit_curve, fit_scale
+from edge.calibration_fit import (
+    OFFSET_FEWEST,
+    OFFSET_SHARE,
+    OFFSET_SIGMA,
+    Fingerprints,
+    Pass,
+    fit_curve,
+    fit_offset,
+    fit_scale,
+)
 
 DOF_PER_STEP = 0.02
 SLACK, FOCUS = 130.0, 1000.0
@@ -126,3 +135,34 @@ class TestScale:
         assert fit_scale(places, says, BINS, guess=0.03).scale == pytest.approx(0.02, rel=0.03)
         with pytest.raises(ValueError, match="three"):
             fit_scale(places[:4], says[:4], BINS, guess=0.03)
+
+
+class TestOffset:
+    DEFOCUS = np.arange(-6, 6.1, 0.5)
+
+    def test_it_is_what_is_said_in_focus(self) -> None:
+        """Whatever the network's scale is, and what it says far out; blank and odd looks do little."""
+        says = 0.6 + 1.2 * self.DEFOCUS
+        says[np.abs(self.DEFOCUS) > 2] *= -1
+        says[11], says[13] = math.nan, 5.0
+        found = fit_offset(self.DEFOCUS, says)
+        assert found is not None
+        assert found.dof == pytest.approx(OFFSET_SHARE * 0.6, abs=0.1)
+        assert found.sigma > OFFSET_SIGMA
+
+    def test_it_is_surer_of_looks_that_agree(self) -> None:
+        rng = np.random.default_rng(0)
+        places = np.repeat(self.DEFOCUS, 4)
+        noisy, clear = (fit_offset(places, places + s * rng.standard_normal(len(places))) for s in (1.5, 0.1))
+        assert noisy is not None
+        assert clear is not None
+        assert clear.sigma < noisy.sigma
+
+    def test_a_few_looks_are_not_enough(self) -> None:
+        near = np.linspace(-1.4, 1.4, OFFSET_FEWEST)
+        assert fit_offset(near, near) is not None
+        assert fit_offset(near[1:], near[1:]) is None
+        assert fit_offset(near, np.r_[math.nan, near[1:]]) is None
+
+    def test_what_is_far_from_focus_is_no_offset(self) -> None:
+        assert fit_offset(self.DEFOCUS, self.DEFOCUS + 3) is None

@@ -41,6 +41,33 @@ class TestFlank:
         assert low < near[0]
         assert near[-1] < high < 10
 
+    @pytest.mark.parametrize("mirrored", [False, True])
+    @pytest.mark.parametrize("steeper", [0.5, 1.7])
+    def test_motions_that_end_beside_each_other_tell_how_steep_it_really_is(
+        self, mirrored: bool, steeper: float
+    ) -> None:
+        """The spline through a few looks is off where the curve bends."""
+        of, creep, rng = curve(mirrored), 0.5, np.random.default_rng(3)
+        flank = Flank(of, 0.0, DOF_PER_STEP)
+        ends = (np.arange(6) - 2.5) * 8
+        at_s = [np.arange(phase, 0.7, 1 / 30) - 0.03 for phase in np.linspace(0.002, 0.03, 6)]
+        swing = [10 * np.exp(-at / 0.1) * np.sin(2 * math.pi * 37 * at) for at in at_s]
+
+        def log_sharpness(places: np.ndarray) -> np.ndarray:
+            far = flank.place + steeper * (places - flank.place)
+            return np.asarray(of.spline(far) + 0.003 * rng.standard_normal(len(places)))
+
+        seen = [
+            log_sharpness(flank.place + end + beside + creep * at)
+            for end, beside, at in zip(ends, swing, at_s, strict=True)
+        ]
+        found_s, found = flank.deviations(ends, at_s, seen, creep)
+        after = [at > 0 for at in at_s]
+        assert found_s == pytest.approx(np.concatenate([at[k] for at, k in zip(at_s, after, strict=True)]))
+        truth = np.concatenate([one[k] for one, k in zip(swing, after, strict=True)])
+        assert float(np.polyfit(truth, found, 1)[0]) == pytest.approx(1.0, abs=0.15)
+        assert float(np.sqrt(np.mean((found - truth) ** 2))) < 1.0
+
 
 class TestSettling:
     @pytest.mark.parametrize("settle_s", [0.03, 0.1, 0.3])

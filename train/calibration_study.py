@@ -134,7 +134,8 @@ def _calibrate(truth: Truth, network: model.Model, power_on: bool) -> tuple[Cali
         seconds=found.seconds,
     )
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return found.calibration(own, model=network.card.name, date=date), trial
+    kept = found.calibration(own, model=network.card.name, fingerprint=network.fingerprint, date=date)
+    return kept, trial
 
 
 def _focused(
