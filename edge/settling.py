@@ -27,6 +27,8 @@ SETTLED_DOF = 0.1
 LEAST_NOISE_DOF = 0.02
 #: Later than this share of the time that was watched all is settled.
 SETTLED_SHARE = 0.7
+#: A line through what was seen later than this share tells what is drift and not ringing.
+LINE_SHARE = 0.5
 #: A flank is steep for so far to both sides, and within so far of the focus, in dof.
 FLANK_DOF, NEAR_DOF = 0.4, 3.5
 
@@ -73,8 +75,10 @@ class Flank:
         rest = [float(np.median(seen[k])) for seen, k in zip(log_sharpness, late, strict=True)]
         crept = [creep * float(np.median(at[k])) for at, k in zip(since_s, late, strict=True)]
         self.seen_at(self.place + ends + np.array(crept), np.array(rest))
-        places = [self.places(seen) - creep * at for at, seen in zip(since_s, log_sharpness, strict=True)]
-        beside = [one - np.median(one[k]) for one, k in zip(places, late, strict=True)]
+        beside = [
+            _beside_rest(at, self.places(seen) - creep * at)
+            for at, seen in zip(since_s, log_sharpness, strict=True)
+        ]
         after = np.concatenate(since_s) > 0
         return np.concatenate(since_s)[after], np.concatenate(beside)[after]
 
@@ -93,6 +97,12 @@ class Flank:
         """Where frames of this sharpness were, ``(N,)`` steps; the flank's ends for all beyond."""
         way = slice(None, None, self._order)
         return np.asarray(np.interp(log_sharpness, self._values[way], self._places[way]))
+
+
+def _beside_rest(since_s: Array, places: Array) -> Array:
+    """``places`` ``(N,)`` beside a line through the later ones: what is left of drift is no ringing."""
+    late = since_s > LINE_SHARE * since_s.max()
+    return np.asarray(places - np.polyval(np.polyfit(since_s[late], places[late], 1), since_s))
 
 
 def fit_settling(since_s: Array, deviation_dof: Array) -> Settling:

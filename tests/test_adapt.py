@@ -361,6 +361,7 @@ class TestCommand:
         parent_flatbuffer, parent = cards.read(models.DEFAULT_PATH)
         assert flatbuffer == parent_flatbuffer
         assert made.schema_version == 2
+        assert models.load(out).fingerprint != models.load(models.DEFAULT_PATH).fingerprint
         assert made.adapted is not None
         assert made.adapted.parent == parent.name
         assert [of.name for of in made.adapted.stacks] == [path.name for path in turned_stacks]

@@ -132,4 +132,6 @@ def test_the_page_states_what_was_measured() -> None:
     median, refused = measured["all"]["median_dof"], measured["all"]["refused"]
     assert f"{refused} of 20 are refused" in said
     assert f"from {median['before_median']:.2f} to {median['after_median']:.2f}" in said
-    assert sum("two peaks" in row["refused"] for row in measured["microscopes"]) == 6
+    wrong = [100 * measured["all"]["wrong_direction"][f"{when}_median"] for when in ("before", "after")]
+    assert f"wrong direction from {wrong[0]:.1f} % to {wrong[1]:.1f} %" in said
+    assert sum(bool(row["refused"]) for row in measured["microscopes"]) == refused
