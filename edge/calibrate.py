@@ -36,6 +36,7 @@ from edge.model import Model
 from edge.rig import Rig
 from edge.settling import Flank, Settling, fit_settling
 from edge.sharpness import sharpness
+from edge.stack_theory import spectrum_of
 from edge.through_focus import Fitted, RingPower
 
 __all__ = ["Calibrator", "for_measuring"]
@@ -309,13 +310,7 @@ class Calibrator:
         looks.time_s.append((got.frame.exposure_start_s + got.frame.exposure_end_s) / 2)
         looks.log_sharpness.append(math.log(got.seen.sharpness + FLOOR))
         looks.says.append(got.seen.log_likelihood)
-        looks.spectra.append(self._spectrum(got.frame))
-
-    def _spectrum(self, frame: Frame) -> RingPower | None:
-        try:
-            return through_focus.ring_power(frame.image, self._rig.optics)
-        except ValueError:  # a frame too small for it
-            return None
+        looks.spectra.append(spectrum_of(got.frame.image, self._rig.optics))
 
     def _log_sharpness(self, frame: Frame) -> float:
         self._frames += 1

@@ -34,8 +34,8 @@ from edge.microscope import Microscope
 from edge.rig import Rig
 from edge.sharpness import sharpness
 from edge.stack_focus import focus_scale
-from edge.stack_theory import PITCH_SIGMA, FocusOfPlanes, focus_of_planes, spectrum_of
-from edge.through_focus import RingPower
+from edge.stack_theory import FocusOfPlanes, focus_of_planes, spectrum_of
+from edge.through_focus import PITCH_SIGMA, RingPower
 from edge.zstack import ZStack, write_zstack
 from firmware_iface.errors import MotionError, MoveCancelled
 

@@ -74,7 +74,7 @@ class Flank:
         late = [at > SETTLED_SHARE * at.max() for at in since_s]
         rest = [float(np.median(seen[k])) for seen, k in zip(log_sharpness, late, strict=True)]
         crept = [creep * float(np.median(at[k])) for at, k in zip(since_s, late, strict=True)]
-        self.seen_at(self.place + ends + np.array(crept), np.array(rest))
+        self._mend(self.place + ends + np.array(crept), np.array(rest))
         beside = [
             _beside_rest(at, self.places(seen) - creep * at)
             for at, seen in zip(since_s, log_sharpness, strict=True)
@@ -82,7 +82,7 @@ class Flank:
         after = np.concatenate(since_s) > 0
         return np.concatenate(since_s)[after], np.concatenate(beside)[after]
 
-    def seen_at(self, places: Array, log_sharpness: Array) -> None:
+    def _mend(self, places: Array, log_sharpness: Array) -> None:
         """Mend the curve by what was seen at ``places`` ``(N,)`` near the middle, when all was settled."""
         order = np.argsort(places)
         off = log_sharpness - np.interp(places, self._places, self._values)

@@ -18,14 +18,14 @@ from edge.files import RGB
 from edge.optics import Optics
 from edge.stack_focus import peak_of
 from edge.sweep import Peak, doubt
-from edge.through_focus import RingPower
+from edge.through_focus import PITCH_SIGMA, RingPower
 
-__all__ = ["PITCH_SIGMA", "FocusOfPlanes", "focus_of_planes", "geometric_focus", "spectrum_of"]
+__all__ = ["FocusOfPlanes", "focus_of_planes", "geometric_focus", "spectrum_of"]
 
 #: Planes farther apart than so many dof do not show how the phases turn.
 FARTHEST_APART_DOF = 1.0
-#: Of the logarithm of a pitch that nobody has measured.
-PITCH_SIGMA = 0.17
+#: A second start of the fit is worth its time where it is so many dof from the first.
+OTHER_START_DOF = 1.0
 #: Of the sharpest place, from the focus, in dof: so that the theory decides.
 SHARPEST_SIGMA_DOF = 1.5
 
@@ -60,7 +60,10 @@ def focus_of_planes(
     peak = peak_of(z_um, sharpness)
     if doubt(np.asarray(sharpness, np.float64)):
         return FocusOfPlanes(None, False, peak)
-    for near_um in (peak.position, else_near_um) if peak.clear else (else_near_um,):
+    starts = [peak.position] if peak.clear else []
+    if not starts or abs((else_near_um - peak.position) * dof_per_um) > OTHER_START_DOF:
+        starts.append(else_near_um)
+    for near_um in starts:
         found = geometric_focus(
             z_um, spectra, optics, near_um=near_um, dof_per_um=dof_per_um, sigma=sigma, progress=progress
         )

@@ -60,6 +60,8 @@ _MEAN = np.array([0, 0, 0.52, 0, 0, 0.04, 0, 0, 0.4])
 _SPREAD = np.array([math.nan, math.nan, 0.25, 0.11, 0.11, 0.08, 0.06, 0.06, 0.6])
 _LOW = np.array([-0.7, -2, 0.1, -0.5, -0.5, -0.3, -0.3, -0.3, 0])
 _HIGH = np.array([0.7, 2, 0.98, 0.5, 0.5, 0.3, 0.3, 0.3, 2.2])
+#: Of the logarithm of a pitch that nobody has measured.
+PITCH_SIGMA = 0.17
 _START_RATIOS = (0.3, 0.55, 0.8)
 #: How misfit tells the logarithm's bias and uncertainty: lines through 36 simulated microscopes.
 _BIAS_AT_BEST, _BIAS_PER_MISFIT = -0.010, -0.027
@@ -176,7 +178,7 @@ def fit(
     optics: Optics,
     *,
     guess: float,
-    sigma: float = 0.17,
+    sigma: float = PITCH_SIGMA,
     focus: float = 0.0,
     focus_sigma_dof: float = 0.5,
     progress: Callable[[], None] = lambda: None,

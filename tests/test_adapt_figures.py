@@ -135,3 +135,7 @@ def test_the_page_states_what_was_measured() -> None:
     wrong = [100 * measured["all"]["wrong_direction"][f"{when}_median"] for when in ("before", "after")]
     assert f"wrong direction from {wrong[0]:.1f} % to {wrong[1]:.1f} %" in said
     assert sum(bool(row["refused"]) for row in measured["microscopes"]) == refused
+    whole = measured["all"]
+    assert (
+        f"measured {whole['seconds_median']:.0f} s (beside other work) and {whole['peak_mb']:.0f} MB" in said
+    )

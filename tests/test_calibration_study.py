@@ -127,6 +127,10 @@ def test_the_page_states_what_was_found() -> None:
         f"| settling within 30 % | {found['settling within 30 %']} % |",
         *(f"{one} %, {wide} %, {float(seconds):.1f} s |" for one, wide, seconds in runs),
         f"refused | {exact['hopeless ones refused']} |",
+        f"| drift, rms error | {exact['drift, rms error'].removesuffix(' dof/s')} depths of field/s |",
+        f"| frames, time | {exact['frames, median']}, {exact['seconds, median']} s |",
+        f"is {exact['calibrated: median error'].removesuffix(' dof')} instead of"
+        f" {exact['uncalibrated: median error'].removesuffix(' dof')} depths of field",
     ):
         assert line in page, line
     assert all(exact[f"{way}: {bad}"] == "0" for way in ("calibrated", "uncalibrated") for bad in BAD)

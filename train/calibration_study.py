@@ -204,6 +204,7 @@ def _runs(name: str, asked: str, runs: list[Run]) -> list[tuple[str, str, str]]:
 
     return [
         (f"{name}: within 1 dof", asked, share(abs(r.ended) <= 1 for r in runs)),
+        (f"{name}: median error", "", f"{np.median([abs(r.ended) for r in runs]):.2f} dof"),
         (f"{name}: within 1.25 dof", "", share(abs(r.ended) <= 1.25 for r in runs)),
         (f"{name}: ended worse than begun", "none", str(sum(r.worse for r in runs))),
         (f"{name}: outside the limits", "none", str(sum(r.outside for r in runs))),

@@ -84,6 +84,7 @@ class TestRefused:
             recorded(bench)
             (slide / "field-001" / "planes.csv").unlink()
             self.refused(bench, "no planes.csv in this folder")
+        assert names(slide) == ["field-001"]
 
     def test_another_process_records_there(self, tmp_path: Path, slide: Path) -> None:
         slide.mkdir(parents=True)
@@ -108,6 +109,7 @@ class TestRefused:
         (tmp_path / "collected").write_text("mine")
         with waiting(tmp_path) as bench:
             self.refused(bench, "z-stack of blood-7 is not recorded: file exists")
+        assert (tmp_path / "collected").read_text() == "mine"
 
     def test_what_is_held_goes_on(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with running(tmp_path, service={"hold": True}) as bench:
