@@ -68,6 +68,18 @@ class TestFlank:
         assert float(np.polyfit(truth, found, 1)[0]) == pytest.approx(1.0, abs=0.15)
         assert float(np.sqrt(np.mean((found - truth) ** 2))) < 1.0
 
+    def test_drift_of_single_motions_is_no_ringing(self) -> None:
+        of = curve(False)
+        flank = Flank(of, 0.0, DOF_PER_STEP)
+        ends, at = (np.arange(6) - 2.5) * 8, np.arange(0.01, 0.7, 1 / 30)
+        drift = [3.0, -3.0, 2.0, -2.0, 3.0, -3.0]  # steps/s that the creep does not know
+        seen = [
+            np.asarray(of.spline(flank.place + end + rate * (at - at[-1])))
+            for end, rate in zip(ends, drift, strict=True)
+        ]
+        _, found = flank.deviations(ends, [at] * 6, seen, 0.0)
+        assert float(np.abs(found).max()) < 0.5, "up to 2 steps with the drift"
+
 
 class TestSettling:
     @pytest.mark.parametrize("settle_s", [0.03, 0.1, 0.3])
