@@ -1,8 +1,13 @@
 """Packaging of Parfocal: four literal top-level packages, no TensorFlow on a device."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
-SERVE = ["fastapi>=0.115", "uvicorn>=0.30"]
+INIT = Path(__file__).parent / "edge" / "__init__.py"
+[VERSION] = re.findall(r'^__version__ = "(.+)"$', INIT.read_text("utf-8"), re.MULTILINE)
+SERVE = ["fastapi>=0.115", "pydantic>=2.7", "uvicorn>=0.30"]
 PLOT = ["matplotlib>=3.6"]
 TRAIN = [
     "tensorflow-cpu>=2.16; platform_system == 'Linux' and platform_machine == 'x86_64'",
@@ -11,6 +16,7 @@ TRAIN = [
     "imagecodecs>=2023.1",
     "dask[distributed]>=2024.1",
     "packaging>=23",
+    "pydantic>=2.7",
     *PLOT,
 ]
 TEST = [
@@ -31,7 +37,7 @@ TEST = [
 
 setup(
     name="parfocal",
-    version="0.1.0",
+    version=VERSION,
     description="Microscope autofocus: looks once, knows how far and which way, moves once, proves it.",
     license="Apache-2.0",
     # Never a bare find_packages(): it would ship the tests.
@@ -57,7 +63,7 @@ setup(
         "numpy>=1.24",
         "scipy>=1.10",
         "opencv-python-headless>=4.6",
-        "pydantic>=2.7",
+        "msgspec>=0.18.6",
         "rich>=13",
         "tomli>=2; python_version < '3.11'",
     ],

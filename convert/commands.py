@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from edge import card as cards
 from edge import console
 from edge import model as models
@@ -130,7 +132,7 @@ def convert(read: Run, *, name: str) -> Converted:
     apart = next(iter(found.apart.values()))
     metrics["int8"] |= {"median_from_float_dof": apart.median_dof, "p95_from_float_dof": apart.p95_dof}
     fitted: dict[str, Any] = {"temperature": temperature, "tile_weight": weight, "metrics": metrics}
-    card = card.model_copy(update=fitted)
+    card = msgspec.structs.replace(card, **fitted)
     return Converted(cards.attach(flatbuffer, card), card, metrics, found)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,7 +58,7 @@ def put_to_trial(read: Run, name: str) -> Trial:
     flatbuffer = quantize.int8_of(read, network)
     verify.check_integer(flatbuffer)
     fitted = {"temperature": judged.temperature, "tile_weight": judged.tile_weight}
-    card = card_of(flatbuffer, read, judged.bins).model_copy(update=fitted)
+    card = msgspec.structs.replace(card_of(flatbuffer, read, judged.bins), **fitted)
     model = Model(flatbuffer, card, name=f"{name} (int8)", threads=os.cpu_count() or 1)
     with Bar("int8 tiles", len(read.test)) as bar:
         logits = evaluate.infer(model, read.test, progress=bar.advance)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from edge import adapt as fitting
@@ -30,6 +31,7 @@ from edge.files import atomic_write_bytes
 from edge.model import Model
 from edge.outputs import checked
 from edge.progress import Bar
+from edge.record import plain
 
 __all__ = ["AdaptedFile", "Parent", "adapt_model", "add_arguments", "run"]
 
@@ -160,7 +162,7 @@ def _card(parent: Card, found: Adaptation, record: Adapted) -> Card:
         "head": found.head.after(parent.head),
         "adapted": record,
     }
-    return Card(**{**{key: getattr(parent, key) for key in Card.model_fields}, **changes})
+    return Card(**{**msgspec.structs.asdict(parent), **changes})
 
 
 def _reach(stacks: Sequence[LabelledStack], tiles: Tiles, network: Model) -> list[str]:
@@ -182,7 +184,7 @@ def _document(out: str, made: AdaptedFile) -> dict[str, Any]:
     return {
         "out": out,
         "name": made.card.name,
-        **record.model_dump(mode="json"),
+        **plain(record),
         "temperature": made.card.temperature,
         "tile_weight": made.card.tile_weight,
         "mirrored": made.card.head is not None and made.card.head.mirrored,

@@ -19,6 +19,7 @@ from edge.files import atomic_write_bytes
 from edge.model import Model
 from edge.outputs import checked
 from edge.progress import Bar
+from edge.record import plain
 from edge.rig import Rig
 from edge.zstack import ZStack
 
@@ -72,7 +73,7 @@ def run(name: str, args: argparse.Namespace) -> int:
     )
     path = None if args.stack is not None else calibration.write(kept, config)
     if args.json:
-        print(json.dumps({**kept.model_dump(), "frames": found.frames, "seconds": found.seconds}, indent=2))
+        print(json.dumps({**plain(kept), "frames": found.frames, "seconds": found.seconds}, indent=2))
     else:
         print("\n".join(lines(found, kept, config)))
         print(

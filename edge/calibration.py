@@ -14,12 +14,15 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import msgspec
+from msgspec import Meta
 
 from edge.config import Config, override
-from edge.errors import InputError, one_line
+from edge.errors import InputError
 from edge.files import atomic_write_text
 from edge.optics import Optics
+from edge.record import Finite, NotNegative, Positive, Record, Unfit, as_json
+from edge.record import read as read_record
 from edge.service.owner import state_folder
 
 __all__ = [
@@ -45,30 +48,25 @@ SETTLED_SIGMAS = 1.0
 FITS_KEPT, FITS_NEEDED = 20, 5
 _LARGEST_BYTES = 1 << 16
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-
-class Calibration(BaseModel):
+class Calibration(Record, frozen=True, kw_only=True):
     """One microscope's numbers. Each ``*_sigma`` is a standard deviation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     schema_version: Literal[1] = 1
-    date: str = Field(max_length=40)
+    date: Annotated[str, Meta(max_length=40)]
     """When, ISO 8601."""
-    objective: str = Field(max_length=60)
+    objective: Annotated[str, Meta(max_length=60)]
     """As the configuration names it."""
-    stage: str = Field(max_length=200)
+    stage: Annotated[str, Meta(max_length=200)]
     """Motor and where it hangs: `stage_identity`."""
-    model: str = Field(max_length=200)
+    model: Annotated[str, Meta(max_length=200)]
     """Name of the model file's recipe."""
-    model_fingerprint: str = Field(default="", max_length=64)
+    model_fingerprint: Annotated[str, Meta(max_length=64)] = ""
     """`edge.model.Model.fingerprint` of it."""
     dof_per_step: Finite
     """Defocus in depths of field, as the network counts them, that one step adds; negative: it takes away."""
     dof_per_step_sigma: NotNegative
-    optical_dof_per_step: float = Field(gt=0, allow_inf_nan=False)
+    optical_dof_per_step: Positive
     """The same without a sign, in depths of field of the optics, n·λ/NA²: what µm are worked out from."""
     optical_dof_per_step_sigma: NotNegative
     by_theory: bool
@@ -85,9 +83,9 @@ class Calibration(BaseModel):
     drift_dof_s: Finite
     """Drift while it was measured, in dof/s."""
     drift_dof_s_sigma: NotNegative
-    background: float = Field(ge=0, le=255)
+    background: Annotated[float, Meta(ge=0, le=255)]
     """Brightness of the field, of 255: median of the brightest channel."""
-    clipped: float = Field(ge=0, le=1)
+    clipped: Annotated[float, Meta(ge=0, le=1)]
     """Share of the pixels with a channel at its end."""
     specimen_swing: NotNegative
     """How much the logarithm of the sharpness changed: what there was to measure by."""
@@ -100,7 +98,8 @@ class Calibration(BaseModel):
 def stage_identity(config: Config) -> str:
     """The motor of ``config`` in words that change when another one, or another wiring, is meant."""
     driver = config.stage.driver
-    pins = [f"{key.removesuffix('_pin')} {value}" for key, value in config.gpio if key in _MOTOR_PINS]
+    keys = msgspec.structs.asdict(config.gpio)
+    pins = [f"{key.removesuffix('_pin')} {value}" for key, value in keys.items() if key in _MOTOR_PINS]
     where = [pin for pin in pins if not pin.endswith("None")] if driver in _ON_GPIO else []
     if driver not in _ON_GPIO and driver != "none":
         where = [str(config.serial.port)]
@@ -190,7 +189,7 @@ def write(calibration: Calibration, config: Config) -> Path:
     """Keep ``calibration`` in place of the one before, whole or not at all. BLOCKS for the disk; OSError."""
     path = path_of(config)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(path, calibration.model_dump_json(indent=1) + "\n")
+    atomic_write_text(path, as_json(calibration) + "\n")
     path.with_suffix(".fits").unlink(missing_ok=True)
     return path
 
@@ -198,13 +197,11 @@ def write(calibration: Calibration, config: Config) -> Path:
 def _read(path: Path) -> Calibration:
     try:
         with path.open("rb") as file:
-            return Calibration.model_validate_json(file.read(_LARGEST_BYTES))
+            return read_record(file.read(_LARGEST_BYTES), Calibration)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "it"
-        raise InputError(f"{path}: no calibration: {where}: {one_line(first['msg'])}") from error
+    except Unfit as error:
+        raise InputError(f"{path}: no calibration: {error.where or 'it'}: {error.why}") from error
 
 
 def calibrated(config: Config, found: Calibration) -> Config:

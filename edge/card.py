@@ -15,10 +15,12 @@ import zlib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from msgspec import Meta
 
-from edge.errors import ModelError, one_line
+from edge.errors import ModelError
 from edge.head import Head
+from edge.record import Finite, Positive, Record, Sha256, Unfit, as_json
+from edge.record import read as read_record
 
 #: The newest layout that is read here; cards with a `Head` have it.
 SCHEMA = 2
@@ -27,20 +29,15 @@ PLAIN_SCHEMA = 1
 CARD_NAME = "card.json"
 _LARGEST_CARD = 1 << 20
 
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
-
-class AdaptedStack(BaseModel):
+class AdaptedStack(Record, frozen=True, kw_only=True):
     """One z-stack that a model was adapted on."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     """Name of its folder."""
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Sha256
     """SHA-256 of its table and images, in the order of z."""
-    planes: int = Field(ge=1)
+    planes: Annotated[int, Meta(ge=1)]
     """Its planes with anything to see in them."""
     focus_um: Finite
     """Where it was taken to be sharp, in µm of its stage."""
@@ -48,26 +45,24 @@ class AdaptedStack(BaseModel):
     """Whether that was measured on its planes, or stated in its about.json."""
 
 
-class Adapted(BaseModel):
+class Adapted(Record, frozen=True, kw_only=True):
     """Where the head of an adapted model comes from."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     parent: str
     """Name in the parent's card."""
-    parent_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    parent_sha256: Sha256
     """SHA-256 of the parent's whole file."""
     at: str
     """Date, ISO 8601."""
-    stacks: tuple[AdaptedStack, ...] = Field(min_length=1)
+    stacks: Annotated[tuple[AdaptedStack, ...], Meta(min_length=1)]
     """What it was fitted to."""
     held_out: Literal["stack", "half"]
     """What was left out in turn to judge it: each stack, or of a single one each half of the frame."""
-    fields: int = Field(ge=2)
+    fields: Annotated[int, Meta(ge=2)]
     """How many such parts."""
-    frames: int = Field(ge=1)
+    frames: Annotated[int, Meta(ge=1)]
     """Planes of all parts."""
-    tiles: int = Field(ge=1)
+    tiles: Annotated[int, Meta(ge=1)]
     """Tiles that the head was fitted to."""
     strength: Positive
     """Pull towards the parent, chosen on the parts left out."""
@@ -77,28 +72,26 @@ class Adapted(BaseModel):
     """The same of heads fitted without the part that each was judged on."""
 
 
-class Card(BaseModel):
+class Card(Record, frozen=True, kw_only=True):
     """What must be known to use a model. Extra keys are kept out, so that a typing error cannot hide."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: int = Field(ge=1)
+    schema_version: Annotated[int, Meta(ge=1)]
     """Version of this layout; a newer one than `SCHEMA` is refused."""
     name: str
     """Name of the recipe."""
-    tile_px: int = Field(ge=16, le=1024)
+    tile_px: Annotated[int, Meta(ge=16, le=1024)]
     """Width and height of the input."""
     pixels_per_resolution: Positive
     """Pixels per wavelength / NA that frames are resampled to."""
     input: Literal["normalised", "raw"] = "normalised"
     """What a tile holds: shape alone, as `edge.tiles` makes it, or the camera's bytes less 128."""
-    bin_centres: tuple[Finite, ...] = Field(min_length=3, max_length=1024)
+    bin_centres: Annotated[tuple[Finite, ...], Meta(min_length=3, max_length=1024)]
     """Centres of the defocus bins, rising; the outermost stand for "at least this far"."""
     unit: Literal["dof", "um"]
     """Unit of the bins."""
     temperature: Positive
     """Divides the logits before the softmax; fitted on held-out fields."""
-    tile_weight: float = Field(gt=0, le=1)
+    tile_weight: Annotated[float, Meta(gt=0, le=1)]
     """Evidence of one tile of a frame of several: tiles of one frame err together."""
     trained_on: str
     """One sentence."""
@@ -108,40 +101,34 @@ class Card(BaseModel):
     """The whole recipe, seed included."""
     metrics: dict[str, dict[str, Finite]]
     """Held-out figures: ``float`` and ``int8``, names as `parfocal evaluate` prints them."""
-    flatbuffer_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    flatbuffer_sha256: Sha256
     """SHA-256 of the bytes before the zip."""
     head: Head | None = None
     """What `parfocal adapt` adds to the network's last layer; None for a model as it was converted."""
     adapted: Adapted | None = None
     """Where the head comes from."""
 
-    @model_validator(mode="after")
-    def _bins_rise(self) -> Card:
+    def __post_init__(self) -> None:
         if any(b <= a for a, b in zip(self.bin_centres, self.bin_centres[1:], strict=False)):
             raise ValueError("bin_centres must rise")
-        return self
-
-    @model_validator(mode="after")
-    def _head_fits(self) -> Card:
         if (self.head is None) != (self.adapted is None):
             raise ValueError("head and adapted belong together")
         if self.head is None:
-            return self
+            return
         if self.schema_version <= PLAIN_SCHEMA:
             raise ValueError(f"a card with a head is of schema {PLAIN_SCHEMA + 1} or newer")
         if self.head.bins != len(self.bin_centres):
             raise ValueError(f"head: {self.head.bins} bins, bin_centres has {len(self.bin_centres)}")
-        return self
 
     def as_json(self) -> str:
-        """The card's text; without a head, what older versions wrote and read."""
-        absent = {name for name in ("head", "adapted") if getattr(self, name) is None}
-        return self.model_dump_json(indent=1, exclude=absent)
+        """The card's text; without a head, what older versions wrote and read. Raises `edge.record.Unfit`."""
+        absent = frozenset(name for name in ("head", "adapted") if getattr(self, name) is None)
+        return as_json(self, absent=absent)
 
 
 def attach(flatbuffer: bytes, card: Card) -> bytes:
-    """The file's bytes: ``flatbuffer``, ``card`` behind it. Raises ValueError for a card of another one, or
-    one too large to be read again.
+    """The file's bytes: ``flatbuffer``, ``card`` behind it. Raises ValueError for a card of another one, one
+    that is not as `Card` says, or one too large to be read again.
     """
     if hashlib.sha256(flatbuffer).hexdigest() != card.flatbuffer_sha256:
         raise ValueError("the card's SHA-256 is not that of the flatbuffer")
@@ -215,11 +202,9 @@ def _parse(path: Path, text: bytes) -> Card:
             f"{path}: card of schema {newer}; this version reads up to {SCHEMA}: upgrade parfocal"
         )
     try:
-        return Card.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "card"
-        raise ModelError(f"{path}: card: {where}: {one_line(first['msg'])}") from error
+        return read_record(text, Card)
+    except Unfit as error:
+        raise ModelError(f"{path}: card: {error.where or 'card'}: {error.why}") from error
 
 
 def _newer_schema(text: bytes) -> int | None:

@@ -23,9 +23,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from typing import NoReturn, Protocol, cast
 
+from edge import __version__
 from edge.errors import InputError, ParfocalError, one_line
 from firmware_iface.errors import MotionError
 
@@ -155,11 +155,8 @@ def go_on() -> None:
 
 
 def version() -> str:
-    """Version of the installed distribution; "unknown" in a tree that was never installed."""
-    try:
-        return metadata.version("parfocal")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    """Version of this program."""
+    return __version__
 
 
 def finite(text: str) -> float:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from edge import calibration, console, hardware, model_store, rig
 from edge.cli import finite, go_on, version
-from edge.collect import Collector, Plan, Recorded, Refused, check_before
+from edge.collect import Collector
 from edge.collect_facts import facts
+from edge.collect_plan import Plan, Recorded, Refused, check_before
 from edge.collect_prompt import Prompt
 from edge.collection import MOST_FIELDS, claimed, field_name, fields_in
 from edge.config import Config, load_config, override

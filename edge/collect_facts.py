@@ -9,6 +9,7 @@ from typing import Any
 from edge import calibration
 from edge.config import Config
 from edge.microscope import Microscope
+from edge.record import plain
 from edge.rig import without_hardware
 from edge.simulator.recording import optics_parameters
 
@@ -32,7 +33,7 @@ def facts(scope: Microscope, *, kind: str, slide: str, source: str, version: str
         "approach": config.stage.approach,
         "camera": config.camera.driver if kind == "hardware" else "simulated",
         "model": {"name": card.name, "flatbuffer_sha256": card.flatbuffer_sha256},
-        "calibration": None if found is None else found.model_dump(mode="json"),
+        "calibration": None if found is None else plain(found),
         **optics_parameters(scope.rig.optics),
         **({} if kind == "hardware" else _simulated(config)),
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),

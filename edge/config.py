@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+import msgspec
 
 from edge.errors import ConfigError, one_line
 from edge.files import PathLike
+from edge.section import NotAllowed, keys_of
 from edge.settings import (
     CameraConfig,
     Config,
@@ -115,73 +115,84 @@ def override(config: Config, source: str, **sections: Mapping[str, Any]) -> Conf
 
 def _validated(data: Mapping[str, Any], source: str) -> Config:
     try:
-        return Config.model_validate(data)
-    except ValidationError as error:
-        details = error.errors(include_url=False)
-        more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-        raise ConfigError(f"{source}: {_line(details[0])}{more}") from error
+        return msgspec.convert(data, Config)
+    except msgspec.ValidationError as error:
+        first, *others = _wrong(data)
+        more = f" (and {len(others)} more)" if others else ""
+        raise ConfigError(f"{source}: {first}{more}") from error
 
 
-def _line(detail: ErrorDetails) -> str:
-    """What is wrong, as our own sentence, from what pydantic found."""
-    kind, value = detail["type"], detail["input"]
-    place = [one_line(part, limit=60) for part in detail["loc"]]
-    name, key = place[0], place[1] if len(place) > 1 else None
-    sections = Config.model_fields
-    if key is None:
-        if kind == "extra_forbidden":
-            allowed = ", ".join(f"[{section}]" for section in sections)
-            what = (
-                f"unknown section [{name}]" if isinstance(value, Mapping) else f"key '{name}' in no section"
-            )
-            return f"{what}; allowed: {allowed}"
-        if kind == "value_error":
-            return f"[{name}] {detail['ctx']['error']}"
-        return f"{name} = {as_toml(value)}: a section, written [{name}] on a line of its own, is allowed"
-    keys = _model(sections[name]).model_fields
-    if kind == "extra_forbidden":
-        return f"unknown key '{key}' in [{name}]; allowed: {', '.join(keys)}"
-    allowed = f"{allowed_values(keys[key])} is allowed"
-    if kind == "value_error":
-        allowed = str(detail["ctx"]["error"])
-        if allowed.startswith(f"{key} = "):  # the error of another layer names the value once more
-            allowed = allowed.split(": ", 1)[-1]
-    return f"[{name}] {key} = {as_toml(value)}: {one_line(allowed)}"
+def _wrong(data: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each thing that is not allowed."""
+    sections = keys_of(Config)
+    for name, section in sections.items():
+        if isinstance(data.get(name, {}), Mapping):
+            yield from _wrong_in(name, section, data.get(name, {}))
+        else:
+            shown = as_toml(data[name])
+            yield f"{name} = {shown}: a section, written [{name}] on a line of its own, is allowed"
+    allowed = ", ".join(f"[{section}]" for section in sections)
+    for name in [name for name in data if name not in sections]:
+        shown = one_line(name, limit=60)
+        is_one = isinstance(data[name], Mapping)
+        what = f"unknown section [{shown}]" if is_one else f"key '{shown}' in no section"
+        yield f"{what}; allowed: {allowed}"
 
 
-def _model(field: FieldInfo) -> type[BaseModel]:
-    """The class of a section."""
-    section = field.annotation
-    assert isinstance(section, type)
-    assert issubclass(section, BaseModel)
-    return section
+def _wrong_in(name: str, section: type[Section], values: Mapping[str, Any]) -> Iterator[str]:
+    keys = keys_of(section)
+    wrong = [key for key, kind in keys.items() if key in values and not _fits(values[key], kind)]
+    for key in wrong:
+        yield f"[{name}] {key} = {as_toml(values[key])}: {one_line(allowed_values(keys[key]))} is allowed"
+    unknown = [key for key in values if key not in keys]
+    for key in unknown:
+        yield f"unknown key '{one_line(key, limit=60)}' in [{name}]; allowed: {', '.join(keys)}"
+    try:
+        msgspec.convert({key: values[key] for key in keys if key in values and key not in wrong}, section)
+    except msgspec.ValidationError as error:
+        yield _disagreement(name, values, error.__cause__)
 
 
-def allowed_values(field: FieldInfo) -> str:
-    """What a key takes, in words: "a number from 0.2 to 2", "'auto' or 'phase'"."""
-    kinds = [kind for kind in (get_args(field.annotation) or (field.annotation,)) if kind is not type(None)]
-    if get_origin(field.annotation) is Literal:
-        words = [as_toml(word) for word in kinds]
+def _disagreement(name: str, values: Mapping[str, Any], why: BaseException | None) -> str:
+    """What the section itself found: of one key, or of several together."""
+    if not isinstance(why, NotAllowed):
+        return f"[{name}] {why}"
+    text = str(why)
+    if text.startswith(f"{why.key} = "):  # the error of another layer names the value once more
+        text = text.split(": ", 1)[-1]
+    return f"[{name}] {why.key} = {as_toml(values.get(why.key))}: {one_line(text)}"
+
+
+def _fits(value: object, kind: Any) -> bool:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
+
+
+def allowed_values(kind: Any) -> str:
+    """What a key of type ``kind`` takes, in words: "a number from 0.2 to 2", "'auto' or 'phase'"."""
+    [kind] = [part for part in (get_args(kind) if _is_optional(kind) else (kind,)) if part is not type(None)]
+    if get_origin(kind) is Literal:
+        words = [as_toml(word) for word in get_args(kind)]
         return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
-    kind = kinds[0]
-    if get_origin(kind) is Annotated:  # an optional name
-        kind = get_args(kind)[0]
+    kind, *rules = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     if kind is bool:
         return "true or false"
     if kind is str:
         return "one line of text, not empty,"
-    bounds = {name: bound for rule in field.metadata for name, bound in _bounds(rule).items()}
     number = "a whole number" if kind is int else "a number"
-    return " ".join([number, *(f"{word} {bounds[name]}" for name, word in _BOUNDS.items() if name in bounds)])
+    bounds = [(word, getattr(rule, name)) for rule in rules for name, word in _BOUNDS.items()]
+    said = [f"{word} {bound!r}".removesuffix(".0") for word, bound in bounds if bound is not None]
+    return " ".join([number, *said])
+
+
+def _is_optional(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType)
 
 
 _BOUNDS = {"ge": "from", "gt": "above", "le": "to", "lt": "below"}
-
-
-def _bounds(rule: object) -> dict[str, str]:
-    """The bounds in one piece of a field's metadata, as text."""
-    found = {name: getattr(rule, name, None) for name in _BOUNDS}
-    return {name: repr(bound).removesuffix(".0") for name, bound in found.items() if bound is not None}
 
 
 def as_toml(value: object) -> str:

@@ -20,10 +20,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic.fields import FieldInfo
-
 from edge.config import allowed_values, as_toml
 from edge.files import atomic_write_text
+from edge.section import keys_of
 from edge.settings import Config, Section
 
 __all__ = ["default_toml", "main", "reference_markdown"]
@@ -54,9 +53,9 @@ def reference_markdown() -> str:
     for name, section in sections():
         parts.append(f"\n## [{name}]\n\n{_prose(section.__doc__)}\n")
         meaning = descriptions(type(section))
-        for key, field in type(section).model_fields.items():
+        for key, kind in keys_of(type(section)).items():
             default = as_toml(getattr(section, key)) if getattr(section, key) is not None else "not set"
-            parts.append(f"\n- **`{key}`** ({_allowed(field)}; default `{default}`)  \n")
+            parts.append(f"\n- **`{key}`** ({_allowed(kind)}; default `{default}`)  \n")
             parts.append(
                 textwrap.fill(_prose(meaning[key]), 110, initial_indent="  ", subsequent_indent="  ")
             )
@@ -70,8 +69,8 @@ def default_toml() -> str:
     for name, section in sections():
         parts.append(f"\n# {_prose(section.__doc__)}\n[{name}]\n")
         meaning = descriptions(type(section))
-        for key, field in type(section).model_fields.items():
-            comment = f"{_prose(meaning[key])} ({_allowed(field)})"
+        for key, kind in keys_of(type(section)).items():
+            comment = f"{_prose(meaning[key])} ({_allowed(kind)})"
             parts.append(
                 "\n" + textwrap.fill(comment, 110, initial_indent="# ", subsequent_indent="# ") + "\n"
             )
@@ -82,7 +81,7 @@ def default_toml() -> str:
 def sections() -> Iterator[tuple[str, Section]]:
     """Each section's name with its defaults, in the order of the file."""
     defaults = Config()
-    for name in Config.model_fields:
+    for name in keys_of(Config):
         yield name, getattr(defaults, name)
 
 
@@ -103,8 +102,8 @@ def _assignment(key: str, value: Any) -> str:
     return f"# {key} =\n" if value is None else f"{key} = {as_toml(value)}\n"
 
 
-def _allowed(field: FieldInfo) -> str:
-    return allowed_values(field).rstrip(",")
+def _allowed(kind: Any) -> str:
+    return allowed_values(kind).rstrip(",")
 
 
 def _prose(text: str | None) -> str:

@@ -12,6 +12,8 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from edge.calibration import Calibration
 from edge.camera import Camera
 from edge.config import Config, as_toml
@@ -113,7 +115,7 @@ def check_keys(config: Config) -> None:
     needed = _NEEDED.get(driver, ("serial", "port", "steps_per_mm")) if driver != "none" else ("stage",)
     _needed(config, *needed)
     users: dict[int, str] = {}
-    for key, value in config.gpio:
+    for key, value in msgspec.structs.asdict(config.gpio).items():
         if key.endswith("_pin") and value is not None:
             if value in users:
                 raise ConfigError(f"[gpio] {key} = {value}: is {users[value]} already")

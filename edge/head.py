@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+from typing import Annotated
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from edge.record import Record
 
 __all__ = ["Head", "packed"]
 
@@ -39,14 +42,12 @@ def _unpacked(text: str) -> Float:
     return values
 
 
-class Head(BaseModel):
-    """A correction of the last layer. Raises ValidationError where the sizes do not fit together."""
+class Head(Record, frozen=True, kw_only=True):
+    """A correction of the last layer. Raises ValueError where the sizes do not fit together."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    features: int = Field(ge=1, le=65_536)
+    features: Annotated[int, Meta(ge=1, le=65_536)]
     """F, the width of the network's second output."""
-    bins: int = Field(ge=3, le=1024)
+    bins: Annotated[int, Meta(ge=3, le=1024)]
     """B, the number of the card's bins."""
     mirrored: bool
     """Whether the network's own logits are taken in reverse order of the bins: its plus is minus here."""
@@ -55,19 +56,11 @@ class Head(BaseModel):
     bias: str
     """``(B,)`` float32, as `packed` makes it."""
 
-    @field_validator("weights", "bias")
-    @classmethod
-    def _finite(cls, text: str) -> str:
-        _unpacked(text)
-        return text
-
-    @model_validator(mode="after")
-    def _sizes_fit(self) -> Head:
+    def __post_init__(self) -> None:
         for name, wanted in (("weights", self.features * self.bins), ("bias", self.bins)):
             found = len(_unpacked(getattr(self, name)))
             if found != wanted:
                 raise ValueError(f"{name}: {found} numbers, {wanted} are needed")
-        return self
 
     @classmethod
     def of(cls, weights: Float, bias: Float, *, mirrored: bool) -> Head:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge.dialogue import Arrived, Begin, Cancelled, Look, Move
 from edge.hold import Hold
-from edge.hold_dialogue import Event, HoldSettings, Request, Unusable, Wait
+from edge.hold_dialogue import Event, Holding, HoldSettings, Request, Unusable, Wait
 from edge.microscope import Microscope, Observation
 from firmware_iface.errors import LimitError, MotorError, MoveCancelled
 
@@ -122,6 +122,16 @@ class Holder:
             looks=hold.looks,
             next_s=request.share * self._interval_s if isinstance(request, Wait) else 0.0,
         )
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether this field cannot be held from where it stood."""
+        return self.hold.state is Holding.STOPPED
+
+    @property
+    def holds(self) -> bool:
+        """Whether focus is held just now: not while the view is unusable, and not after the end."""
+        return not self.hold.over and self.hold.state is not Holding.WAITING
 
     def _carry_out(self, request: Request, cancel: Callable[[], bool] | None) -> Event:
         match request:

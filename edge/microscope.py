@@ -14,7 +14,6 @@ from edge.autofocus import Autofocus
 from edge.belief import LEARNED, Belief, Gains
 from edge.camera.base import Frame
 from edge.camera.health import fault_of
-from edge.camera.replay import ReplayCamera
 from edge.config import Config
 from edge.dialogue import (
     Arrived,
@@ -325,8 +324,6 @@ class Microscope:
     def _result(self, done: Done, seconds: float, moves: int, travel_steps: int) -> Result:
         rig, entries = self.rig, self.trace.entries
         truth = None if rig.true_defocus_um is None else rig.true_defocus_um()
-        replay = rig.camera if isinstance(rig.camera, ReplayCamera) else None
-        plane = None if replay is None else replay.plane
         outcome, reason = done.result, done.reason
         if outcome != "focused" and self._fault is not None:
             # A frame without an image says nothing about a specimen.
@@ -347,8 +344,8 @@ class Microscope:
             true_defocus_um=truth,
             true_defocus_dof=None if truth is None else rig.optics.dof_from_um(truth),
             true_defocus_start_um=entries[0].true_defocus_um if entries else None,
-            plane=plane,
-            plane_file=None if replay is None or plane is None else replay.stack.files[plane],
+            plane=rig.camera.plane,
+            plane_file=rig.camera.plane_file,
             assumptions=rig.assumptions,
         )
 

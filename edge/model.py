@@ -113,7 +113,7 @@ class Model:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of the card, which seals the network: the same for the same answers, 64 hex digits."""
-        return hashlib.sha256(self.card.model_dump_json().encode()).hexdigest()
+        return hashlib.sha256(self.card.as_json().encode()).hexdigest()
 
     def bins_dof(self, optics: Optics) -> NDArray[np.float64]:
         """Bin centres in depths of field behind ``optics``, ``(bins,)`` float64."""

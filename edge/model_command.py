@@ -21,6 +21,7 @@ from edge.doctor import finding, guard
 from edge.errors import InputError, ModelError
 from edge.model import CHOSEN, DEFAULT
 from edge.model_store import Pointer, Store
+from edge.record import plain
 from edge.self_check import self_check
 
 __all__ = ["add_arguments", "run"]
@@ -155,7 +156,7 @@ def _about(store: Store, name: str, pointer: Pointer) -> dict[str, Any]:
         about["bytes"] = path.stat().st_size
     except (ModelError, OSError) as problem:
         return {**about, "problem": str(problem)}
-    known = card.model_dump(mode="json")
+    known = plain(card)
     kept = {key: known.get(key) for key in ("trained_on", "trained_at", "adapted", "metrics")}
     return {**about, "card": card.name, **kept}
 

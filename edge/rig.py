@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge.belief import KNOWN, LEARNED, UNKNOWN, Gains
 from edge.calibration import Calibration, calibrated, scale_of
 from edge.camera.base import Camera
-from edge.camera.replay import ReplayCamera
 from edge.camera.simulated import SimulatedCamera
 from edge.config import Config, override
 from edge.errors import InputError
@@ -22,13 +22,14 @@ from edge.simulator.fields import open_drawn_field, open_field
 from edge.simulator.formation import Imaging
 from edge.simulator.sensor import Sensor
 from edge.simulator.specimens import SPECIMENS, Specimen, from_image, images_in, make, read_image
-from edge.stack_optics import stack_optics
-from edge.zstack import ZStack
 from firmware_iface.axis import Axis
 from firmware_iface.clock import Clock, VirtualClock
 from firmware_iface.journal import Journal
 from firmware_iface.simulated import SimulatedAxis
 from firmware_iface.stage import Stage
+
+if TYPE_CHECKING:
+    from edge.zstack import ZStack
 
 #: Width and height of simulated frames: three by three tiles.
 FRAME_PX = 384
@@ -207,6 +208,9 @@ def replay_rig(config: Config, stack: ZStack, *, start_plane: int, step_assumed:
 
     Raises InputError for a start plane outside the stack, or a stack of one plane.
     """
+    from edge.camera.replay import ReplayCamera  # a device that boots replays nothing, and is in a hurry
+    from edge.stack_optics import stack_optics
+
     if not 0 <= start_plane < len(stack):
         raise InputError(f"start plane {start_plane}: the stack has planes 0 to {len(stack) - 1}")
     low, high = stack.z_um[0], stack.z_um[-1]

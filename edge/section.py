@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import os
-from typing import Annotated
+from typing import Annotated, Any
 
-# A device that boots is in a hurry, and to look through all installed packages for plugins takes as long as
-# pydantic itself.
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+import msgspec
+from msgspec import Meta
 
-from pydantic import BaseModel, ConfigDict, Field
+__all__ = ["Name", "NotAllowed", "Section", "keys_of"]
 
-__all__ = ["Name", "Section"]
-
-Name = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]+\Z")]
 """One line of text, not empty: a name or a path."""
 
 
-class Section(BaseModel):
-    """What all sections share: frozen, no unknown keys, no text read as a number, no NaN or infinity."""
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What all sections share: frozen, no unknown keys, no text read as a number, no NaN or infinity (every
+    number has bounds). Types and bounds are checked where a configuration is read, `edge.config`; what keys
+    must have in common, always.
+    """
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        validate_default=True,
-    )
+
+class NotAllowed(ValueError):
+    """The value of ``key`` is not allowed, for a reason that its bounds do not tell."""
+
+    def __init__(self, key: str, why: object) -> None:
+        super().__init__(str(why))
+        self.key = key
+
+
+def keys_of(section: type[Section]) -> dict[str, Any]:
+    """Each key of ``section`` with its type, in their order."""
+    return {field.name: field.type for field in msgspec.structs.fields(section)}

@@ -197,13 +197,13 @@ def _quadratic(image: Float) -> Float:
 
 @lru_cache(maxsize=4)
 def _powers(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """1, x, y, x², xy, y² at each pixel, ``(H W, 6)``, and the pseudo-inverse of that."""
+    """1, x, y, x², xy, y² at each pixel, ``(H W, 6)``, and the pseudo-inverse of that, ``(6, H W)``."""
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     powers = (np.ones_like(x), x, y, x * x, x * y, y * y)
     terms = np.stack([np.broadcast_to(power, (height, width)).ravel() for power in powers], axis=1)
     terms = terms.astype(np.float64)
-    return terms, np.linalg.pinv(terms)
+    return terms, np.linalg.solve(terms.T @ terms, terms.T)
 
 
 def noise_sigma(light: Float) -> float:
@@ -217,7 +217,15 @@ def noise_sigma(light: Float) -> float:
 
     second = np.array([1.0, -2.0, 1.0])
     d = cv2.sepFilter2D(_middle(light), cv2.CV_32F, second, second)[1:-1:2, 1:-1:2]
-    return float(np.median(np.abs(d)) / 0.6745 / 6.0)
+    return float(_median(np.abs(d)) / 0.6745 / 6.0)
+
+
+def _median(values: Float) -> np.float32:
+    """``numpy.median`` of finite values. That one looks for NaN, and loads all of ``numpy.ma`` to do so."""
+    flat = values.ravel()
+    low, high = (flat.size - 1) // 2, flat.size // 2
+    parted = np.partition(flat, (low, high))
+    return np.float32((parted[low] + parted[high]) / 2)
 
 
 def _normalised(tile: Frame, light: Float, background: Float) -> Float:

@@ -18,6 +18,7 @@ from edge.config import Config, override
 from edge.doctor import motor
 from edge.errors import InputError
 from edge.microscope import Microscope
+from edge.record import as_json
 from edge.rig import UNCALIBRATED, as_measured, measured, simulated_rig
 
 DOF_UM = 3.4375
@@ -56,7 +57,7 @@ class TestKept:
         assert len(names) == 5
 
     @pytest.mark.parametrize(
-        "text", ["", "{}", "[1]", "\0" * 40, '{"dof_per_step": 1e999}', found().model_dump_json()[:-9]]
+        "text", ["", "{}", "[1]", "\0" * 40, '{"dof_per_step": 1e999}', as_json(found())[:-9]]
     )
     def test_a_damaged_file_is_one_line_and_not_used(self, text: str) -> None:
         path = calibration.write(found(), Config())

@@ -9,11 +9,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from fake_model import FLATBUFFER, card, write_model
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import ValidationError
 
 from edge.card import CARD_NAME, SCHEMA, Card, attach, read
 from edge.errors import ModelError
@@ -62,7 +62,7 @@ class TestRoundTrip:
             attach(FLATBUFFER + b"x", card())
 
     def test_a_compressed_card_is_read(self, tmp_path: Path) -> None:
-        text = card().model_dump_json().encode()
+        text = card().as_json().encode()
         path = with_zip(tmp_path / "m.tflite", CARD_NAME, text, compression=zipfile.ZIP_DEFLATED)
         assert read(path) == (FLATBUFFER, card())
 
@@ -90,11 +90,11 @@ class TestCard:
         ],
     )
     def test_values_that_are_none(self, wrong: dict[str, Any]) -> None:
-        with pytest.raises(ValidationError):
-            card(**wrong)
+        with pytest.raises((ValueError, TypeError)):
+            card(**wrong).as_json()
 
     def test_is_frozen(self) -> None:
-        with pytest.raises(ValidationError):
+        with pytest.raises(AttributeError, match="immutable"):
             card().temperature = 2.0  # type: ignore[misc]
 
 
@@ -124,9 +124,9 @@ class TestRefused:
         path.write_bytes(data)
         assert_refused(path, "damaged", "SHA-256")
 
-    @pytest.mark.parametrize("key", [k for k, field in Card.model_fields.items() if field.is_required()])
+    @pytest.mark.parametrize("key", [field.name for field in msgspec.structs.fields(Card) if field.required])
     def test_a_key_that_is_missing(self, tmp_path: Path, key: str) -> None:
-        keys = json.loads(card().model_dump_json())
+        keys = json.loads(card().as_json())
         del keys[key]
         assert_refused(with_zip(tmp_path / "m", CARD_NAME, json.dumps(keys).encode()), "card", key)
 
@@ -138,7 +138,7 @@ class TestRefused:
 
     @pytest.mark.parametrize("more", [{}, {"colour": "blue"}], ids=["same layout", "other layout"])
     def test_a_newer_schema(self, tmp_path: Path, more: dict[str, str]) -> None:
-        keys = {**json.loads(card().model_dump_json()), "schema_version": SCHEMA + 1, **more}
+        keys = {**json.loads(card().as_json()), "schema_version": SCHEMA + 1, **more}
         path = with_zip(tmp_path / "m", CARD_NAME, json.dumps(keys).encode())
         assert_refused(path, f"schema {SCHEMA + 1}", "upgrade")
 
@@ -161,7 +161,7 @@ class TestRefused:
         """Either one line, or (in what a zip does not use) the same card; never anything else."""
         path = tmp_path / "m.tflite"
         method = zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
-        with_zip(path, CARD_NAME, card().model_dump_json().encode(), compression=method)
+        with_zip(path, CARD_NAME, card().as_json().encode(), compression=method)
         data = bytearray(path.read_bytes())
         place = place % len(data)
         data[place : place + len(junk)] = junk

@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import tiny
@@ -299,7 +300,7 @@ class TestEvaluate:
     ) -> None:
         flatbuffer, card = cards.read(workshop / "m.tflite")
         path = tmp_path / "other.tflite"
-        path.write_bytes(cards.attach(flatbuffer, card.model_copy(update={"unit": "um"})))
+        path.write_bytes(cards.attach(flatbuffer, msgspec.structs.replace(card, unit="um")))
         write_stacks(Plan(stacks=1, planes=3, range_dof=2, size_px=64), tmp_path / "s")
         tiles = self._report(parfocal, path, tmp_path / "s")["tiles"]
         assert tiles["mae_um"] == pytest.approx(tiles["mae_dof"] * 0.55 / 0.4**2)

@@ -140,7 +140,8 @@ def test_the_table_of_states(state: Holding) -> None:
     for event in EVENTS:
         hold = hold_in(state)
         if isinstance(event, Seen | Unusable):
-            event = type(event)(hold._position, *list(vars(event).values())[1:])  # type: ignore[arg-type]
+            others = [getattr(event, name) for name in type(event).__match_args__[1:]]
+            event = type(event)(hold._position, *others)
         if type(event) in LEGAL[state]:
             hold.send(event)
             continue

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import model_shelf
+import msgspec
 import numpy as np
 import oracle
 import pytest
@@ -24,6 +25,7 @@ from edge.config import Config, override
 from edge.errors import ModelError
 from edge.model_store import KEPT, Pointer, Store, open_chosen, open_model
 from edge.model_trial import Trial
+from edge.record import plain
 from edge.self_check import pictures, self_check
 
 SAYS = {
@@ -325,16 +327,17 @@ class TestList:
         about = model_command._about(Store(), "default", Pointer())
         assert not [line for line in model_command._lines(about) if "adapted" in line]
         stack = {"name": "one", "sha256": "b" * 64, "planes": 21, "focus_um": 1.0, "focus_measured": False}
-        record = Adapted.model_validate(
+        record = msgspec.convert(
             {
                 "parent": "parfocal-default", "parent_sha256": "a" * 64, "at": "2026-01-01",
                 "stacks": [stack], "held_out": "half", "fields": 2, "frames": 42, "tiles": 300,
                 "strength": 2.5,
                 "before": {"median_dof": 1.5, "wrong_direction": 0.25},
                 "after": {"median_dof": 0.5, "wrong_direction": 0.0},
-            }
+            },
+            Adapted,
         )  # fmt: skip
-        about["adapted"] = record.model_dump(mode="json")
+        about["adapted"] = plain(record)
         assert model_command._lines(about)[-1].strip() == (
             "adapted from parfocal-default (aaaaaaaaaaaa); on 42 frames left out: median error 1.50 to 0.50"
             " depths of field, wrong direction 25.0 to 0.0 %"

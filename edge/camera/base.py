@@ -83,6 +83,16 @@ class Camera(ABC):
         Raises CameraError where no frame arrives, or the camera is closed.
         """
 
+    @property
+    def plane(self) -> int | None:
+        """Index of the plane that is in view; None where there are none, as with a live camera."""
+        return None
+
+    @property
+    def plane_file(self) -> str | None:
+        """Name of that plane's file."""
+        return None
+
     def lock(self) -> None:  # noqa: B027 - a camera may have nothing to lock
         """Hold exposure, gain and white balance as they are, so that frames can be compared.
 

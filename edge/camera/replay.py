@@ -66,6 +66,10 @@ class ReplayCamera(Camera):
         return self._plane
 
     @property
+    def plane_file(self) -> str | None:
+        return None if self._plane is None else self._stack.files[self._plane]
+
+    @property
     def stack(self) -> ZStack:
         """The stack that is replayed."""
         return self._stack

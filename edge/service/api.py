@@ -20,7 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from edge.collect import Plan
+from edge.collect_plan import Plan
 from edge.errors import InputError, one_line
 from edge.service.door import COOKIE, Door, cookie_of
 from edge.service.feed import Feed

@@ -16,8 +16,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge.collect import Collector, Plan, Recorded, Refused, check_before
-from edge.collect_facts import facts
+from edge.collect_plan import Plan, Recorded, Refused, check_before
 from edge.collection import MOST_FIELDS, claimed, field_name, fields_in
 from edge.errors import CameraError, InputError, one_line
 from edge.files import RGB
@@ -103,6 +102,10 @@ class Collecting:
         return self._ended(Ended(self._recorded(done, plan)))
 
     def _record(self, scope: Microscope, out: Path, plan: Plan) -> Recorded:
+        # Not loaded before: a device that boots is in a hurry.
+        from edge.collect import Collector
+        from edge.collect_facts import facts
+
         self._folder.mkdir(parents=True, exist_ok=True)
         with claimed(out):
             there = fields_in(out)

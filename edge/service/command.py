@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge import calibration, hardware, model_store
 from edge.calibration import Calibration
@@ -24,10 +25,12 @@ from edge.service import journald
 from edge.service.feed import Feed
 from edge.service.notify import Watchdog, notify
 from edge.service.owner import Owner, state_folder
-from edge.service.panel import Panel
 from edge.service.runs import Runs
 from edge.service.service import Busy, Service
 from firmware_iface.clock import Clock, RealClock
+
+if TYPE_CHECKING:
+    from edge.service.panel import Panel
 
 __all__ = ["add_arguments", "run"]
 
@@ -176,6 +179,8 @@ def _calibration(config: Config) -> Calibration | None:
 
 
 def _panel(config: Config, clock: Clock, service: Service) -> Panel:
+    from edge.service.panel import Panel  # where there are neither, nothing of GPIO is loaded
+
     pins = config.gpio
     return Panel(
         clock,
@@ -238,9 +243,6 @@ def _is_loopback(address: str) -> bool:
 @contextlib.contextmanager
 def _page(config: Config, service: Service, listening: socket.socket, token: str | None) -> Iterator[None]:
     """The HTTP interface, loaded once the first frame was judged; ended when the block is."""
-    from edge.service.door import own_names
-
-    names = own_names((config.api.names or "localhost").split(","))
     ended = threading.Event()
 
     def serve() -> None:
@@ -248,7 +250,9 @@ def _page(config: Config, service: Service, listening: socket.socket, token: str
         if ended.is_set():
             return
         from edge.service.api import Server, Streams, create_app
+        from edge.service.door import own_names
 
+        names = own_names((config.api.names or "localhost").split(","))
         streams = Streams()
         server = Server(create_app(service, streams, token=token, names=names), listening, streams)
         host, port = listening.getsockname()[:2]

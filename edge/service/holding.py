@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.hold_dialogue import Holding as Stage
-from edge.holder import Holder
 from edge.microscope import Microscope
 from firmware_iface.clock import Clock
+
+if TYPE_CHECKING:
+    from edge.holder import Holder
 
 __all__ = ["Holding"]
 
@@ -55,7 +56,7 @@ class Holding:
         """Whether holding ended because this field cannot be held from where it stood; not by a hand."""
         with self._lock:
             holder = self._holder
-        return holder is not None and holder.hold.state is Stage.STOPPED
+        return holder is not None and holder.gave_up
 
     @property
     def due(self) -> bool:
@@ -75,6 +76,8 @@ class Holding:
             if scope is None:
                 return None
             if holder is None:
+                from edge.holder import Holder  # not loaded before: a device that boots is in a hurry
+
                 self._holder = holder = Holder(scope, interval_s=self._interval_s)
         status = holder.step(cancel=cancel)
         self._next_s = self._clock.now_s() + status.next_s
@@ -90,10 +93,9 @@ class Holding:
             text = "it begins now" if scope is not None else reason
             return {"on": True, "state": "waiting", "reason": text, "drift_dof": None, "moves": 0}
         now = holder.status
-        holds = not now.over and now.state != Stage.WAITING.value
         return {
             "on": True,
-            "state": "holding" if holds else "waiting",
+            "state": "holding" if holder.holds else "waiting",
             "reason": now.reason or now.state,
             "drift_dof": now.drift_dof,
             "moves": now.moves,

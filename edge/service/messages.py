@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from edge.collect import FEWEST_PLANES, LEAST_STEP_DOF, MOST_PLANES, MOST_STEP_DOF, Plan
+from edge.collect_plan import FEWEST_PLANES, LEAST_STEP_DOF, MOST_PLANES, MOST_STEP_DOF, Plan
 from edge.collection import SLIDE_NAME
 
 __all__ = [

@@ -16,22 +16,19 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge import trace
 from edge.calibration import note_run
 from edge.camera.base import Frame
-from edge.collect import Plan, check_room
-from edge.collection import check_slide
 from edge.config import Config
 from edge.errors import CameraError, InputError, ParfocalError, one_line
 from edge.microscope import Entry, Microscope, Trace
 from edge.model import Model
 from edge.rig import Rig
-from edge.service.collecting import Collecting
 from edge.service.feed import Feed
 from edge.service.history import History
 from edge.service.holding import Holding
@@ -40,6 +37,10 @@ from edge.service.runs import Runs
 from edge.service.schedule import Schedule
 from firmware_iface.clock import Clock
 from firmware_iface.errors import LimitError, MotionError, MoveCancelled
+
+if TYPE_CHECKING:
+    from edge.collect_plan import Plan
+    from edge.service.collecting import Collecting
 
 __all__ = ["Busy", "Service", "State"]
 
@@ -66,7 +67,7 @@ class _Job:
     by: str
     um: float = 0.0
     slide: str = ""
-    plan: Plan = field(default_factory=Plan)
+    plan: Plan | None = None
 
 
 class Service:
@@ -111,15 +112,8 @@ class Service:
         self._history = History(runs, feed)
         service = config.service
         self._holding = Holding(on=service.hold, interval_s=service.hold_interval_s, clock=clock)
-        self._collecting = Collecting(
-            collected,
-            source="parfocal serve",
-            version=version,
-            begins=lambda: self._holding.lost("let go for a z-stack; it begins again with the next focus"),
-            seen=feed.show,
-            told=self._plane,
-            cancel=self._cancelled,
-        )
+        self._collected = collected
+        self._collecting: Collecting | None = None
         self._began_s, self._checked_s, self._beaten_at = clock.now_s(), clock.now_s(), 0.0
         self._held_again_s, self._worked, self._up = -float("inf"), False, False
 
@@ -144,6 +138,9 @@ class Service:
         """Ask for a z-stack of one more field of ``slide``. InputError for a name that is no folder's, or
         planes that find no room between the limits; Busy as `focus`.
         """
+        from edge.collect_plan import check_room  # not loaded before: a device that boots is in a hurry
+        from edge.collection import check_slide
+
         check_slide(slide)
         with self._lock:
             rig = self._rig
@@ -209,7 +206,7 @@ class Service:
                 "stage": place,
                 "hold": self._holding.status(),
                 "last": self._history.last,
-                "collect": self._collecting.status(),
+                "collect": None if self._collecting is None else self._collecting.status(),
                 "rig": None if rig is None else rig.name,
                 "motor": self._config.stage.driver if rig is None or rig.name == "hardware" else rig.name,
                 "camera": self._config.camera.driver if rig is None or rig.name == "hardware" else rig.name,
@@ -342,18 +339,33 @@ class Service:
         self._did_well()
 
     def _collect(self, scope: Microscope, job: _Job) -> None:
-        self._collecting.expect(job.slide, job.plan)
+        assert job.plan is not None
+        collecting = self._collecting = self._collecting or self._collector()
+        collecting.expect(job.slide, job.plan)
         self._set("collecting", f"z-stack of {job.slide}, asked for by {job.by}")
         try:
-            ended = self._collecting.record(scope, job.plan)
+            ended = collecting.record(scope, job.plan)
         finally:
             scope.trace = Trace()
             self._schedule.ran(self._clock.now_s())
-            now = self._collecting.status() or {}
+            now = collecting.status() or {}
             fields = {"EVENT": "collect", "BY": job.by, "SLIDE": job.slide, "FIELD": now.get("field")}
             log.info("%s", now.get("ended"), extra={"fields": fields})
         self._set("failed" if ended.failed else "ready", ended.reason)
         self._did_well()
+
+    def _collector(self) -> Collecting:
+        from edge.service.collecting import Collecting  # not loaded before, as above
+
+        return Collecting(
+            self._collected,
+            source="parfocal serve",
+            version=self._version,
+            begins=lambda: self._holding.lost("let go for a z-stack; it begins again with the next focus"),
+            seen=self.feed.show,
+            told=self._plane,
+            cancel=self._cancelled,
+        )
 
     def _plane(self) -> None:
         """One more of a z-stack is written."""

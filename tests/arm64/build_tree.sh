@@ -16,5 +16,5 @@ version=$("$python" -c 'import importlib.metadata as m; print(m.version("ai-edge
     --implementation cp --python-version $SUITE_PYTHON \
     --platform manylinux_2_34_aarch64 --platform manylinux_2_31_aarch64 --platform manylinux_2_28_aarch64 \
     --platform manylinux_2_27_aarch64 --platform manylinux_2_17_aarch64 --platform manylinux2014_aarch64 \
-    --target "$tree/site" numpy pydantic "ai-edge-litert==$version"
+    --target "$tree/site" numpy msgspec "ai-edge-litert==$version"
 cp "$(command -v qemu-aarch64-static)" "$tree/usr/bin/"

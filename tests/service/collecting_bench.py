@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from service_bench import Bench, running
 
-from edge.collect import Plan
+from edge.collect_plan import Plan
 from firmware_iface.clock import Clock
 
 NO_BOOT = {"service": {"boot_focus": False}}

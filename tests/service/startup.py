@@ -4,7 +4,7 @@
 
 The bare interpreter only imports NumPy and the TFLite runtime. In turns, medians, and their ratio. The
 simulated rig's field is in the cache, and nothing moves before the first frame (no slack, no settling): what
-is left is the program.
+is left is the program. Both have their bytecode, as an installed program has: it is written if need be.
 """
 
 from __future__ import annotations
@@ -34,13 +34,14 @@ latency_frames = 0
 port = {free_port()}
 """
 BARE = "import numpy, ai_edge_litert.interpreter"
+_AS_USUAL = {key: text for key, text in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
 _LIMIT_S = 120
 
 
 def bare_s() -> float:
     """Seconds that the bare interpreter takes, start to end."""
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-c", BARE], check=True, timeout=_LIMIT_S)
+    subprocess.run([sys.executable, "-c", BARE], env=_AS_USUAL, check=True, timeout=_LIMIT_S)
     return time.perf_counter() - began
 
 
@@ -51,7 +52,11 @@ def judged_s(folder: Path) -> float:
         address.unlink(missing_ok=True)
         listening.bind(str(address))
         listening.settimeout(_LIMIT_S)
-        environment = {**os.environ, "NOTIFY_SOCKET": str(address), "STATE_DIRECTORY": str(folder / "state")}
+        environment = {
+            **_AS_USUAL,
+            "NOTIFY_SOCKET": str(address),
+            "STATE_DIRECTORY": str(folder / "state"),
+        }
         command = [sys.executable, "-m", "edge.cli", "serve", "--config", str(folder / "scope.toml")]
         began = time.perf_counter()
         process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
@@ -70,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "scope.toml").write_text(CONFIG)
-        judged_s(folder)  # fills the cache of fields
+        bare_s(), judged_s(folder)  # fills the cache of fields, and writes bytecode
         pairs = [(bare_s(), judged_s(folder)) for _ in range(rounds)]
     bare, judged = (statistics.median(side) for side in zip(*pairs, strict=True))
     print(f"bare interpreter with NumPy and the TFLite runtime   {bare:.2f} s")

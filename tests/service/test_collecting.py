@@ -13,7 +13,7 @@ from service_bench import CARD, running
 
 from edge import collect
 from edge.camera.simulated import SimulatedCamera
-from edge.collect import Plan
+from edge.collect_plan import Plan
 from edge.microscope import Microscope
 from edge.service.collecting import Collecting, Ended
 from edge.service.feed import Feed
@@ -115,7 +115,6 @@ class TestFields:
 
             monkeypatch.setattr(bench.feed, "tell", heard)
             monkeypatch.setattr(bench.service, "_cancelled", lambda: False)  # that beats while it moves
-            bench.service._collecting._cancel = lambda: False
             looks = len(shown)
             recorded(bench)
             assert [done for done, _ in told] == [0, *range(10)], "begun, checked, and each plane"

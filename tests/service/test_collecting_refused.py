@@ -18,7 +18,7 @@ from service_bench import Bench, frame, running
 from edge import collect, zstack
 from edge.camera.base import Frame
 from edge.camera.simulated import SimulatedCamera
-from edge.collect import Plan
+from edge.collect_plan import Plan
 from edge.errors import CameraError, InputError
 from edge.zstack import ZStack
 from firmware_iface.errors import MotorError
