@@ -179,7 +179,9 @@ def _run(words: list[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"parfocal {version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (_, text) in COMMANDS.items():
+    # The others are there for the help, and for a word that is none of them.
+    known = {chosen: COMMANDS[chosen]} if words[:1] == [chosen] and chosen in COMMANDS else COMMANDS
+    for name, (_, text) in known.items():
         own = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == chosen:
             module_of(name).add_arguments(name, own)
