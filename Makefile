@@ -128,7 +128,7 @@ halves: $(VENV)/.for-test
 # The virtual machine of tests/vm, the container of tests/systemd, the arm64 user lands of tests/arm64 and the browser of
 # tests/browser: what builds them, and what runs them. The boots of the service take as long as all the others.
 VM_PACKAGES := qemu-system-x86 seabios ipxe-qemu mmdebstrap e2fsprogs qemu-user-static arch-test systemd-container \
-	openssh-client
+	openssh-client shellcheck
 BOOT_PACKAGES := $(VM_PACKAGES) chromium
 BOOTS := tests/vm/test_vm_service.py tests/systemd/test_install.py tests/arm64/test_install_arm64.py
 
