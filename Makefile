@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PURE_CORE := edge/autofocus.py,edge/belief.py,edge/optics.py,edge/proof.py,edge/sharpness.py,edge/sweep.py,edge/tiles.py,firmware_iface/profile.py
+PURE_CORE := edge/autofocus.py,edge/belief.py,edge/optics.py,edge/proof.py,edge/sharpness.py,edge/sweep.py,edge/tiles.py,edge/view.py,firmware_iface/profile.py
 
 .PHONY: help demo test lint format coverage figures service-figures bench-figures study halves vm-tools vm-figures boot-tools boot-figures clean
 

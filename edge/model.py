@@ -23,8 +23,7 @@ from edge import tiles
 from edge.card import Card
 from edge.errors import ModelError, one_line
 from edge.optics import PIXELS_PER_RESOLUTION, Optics
-
-Float = NDArray[np.float32]
+from edge.view import Float, Frame, View
 
 #: Runtimes in order of preference: module, and its attribute that is the interpreter.
 RUNTIMES = (
@@ -153,14 +152,14 @@ class Model:
         own = logits[:, ::-1] if self.card.head.mirrored else logits
         return np.asarray(own + features @ weights + bias, np.float32)
 
-    def look(self, frame: NDArray[np.uint8], optics: Optics, *, most_tiles: int) -> Look:
+    def look(self, frame: Frame | View, optics: Optics, *, most_tiles: int) -> Look:
         """Read the defocus of ``frame`` ``(H, W, 3)`` uint8 RGB from its tiles. Blocks while inferring."""
         logits, features = self.read(frame, optics, most_tiles=most_tiles)
         log_p = log_softmax(logits.astype(np.float64) / self.card.temperature)
         joint = combine(log_p, self.card.tile_weight) if len(logits) else None
         return Look(joint, self.bins_dof(optics), len(logits), log_p, features)
 
-    def read(self, frame: NDArray[np.uint8], optics: Optics, *, most_tiles: int) -> tuple[Float, Float]:
+    def read(self, frame: Frame | View, optics: Optics, *, most_tiles: int) -> tuple[Float, Float]:
         """`infer` of the informative tiles of ``frame`` ``(H, W, 3)`` uint8 RGB, the best first."""
         chosen = tiles.extract(
             frame,

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge.tiles import Frame, background_of, brightness, noise_sigma, resample
-
-Float = NDArray[np.float32]
+from edge.view import Float, Frame, View
 
 _SIGMA_PX = 1.2
 _SMALLEST_PX = 16
 
 
-def light(frame: Frame, scale: float = 1.0) -> Float:
+def light(frame: Frame | View, scale: float = 1.0) -> Float:
     """Luminance over background, ``(h, w)`` float32, of ``frame`` ``(H, W, 3)`` uint8, resampled."""
-    image = resample(frame, scale, _SMALLEST_PX)
-    return brightness(image, np.maximum(background_of(image), 1.0))
+    return View.of(frame).at(scale, _SMALLEST_PX).light
 
 
-def sharpness(frame: Frame, scale: float = 1.0) -> float:
+def sharpness(frame: Frame | View, scale: float = 1.0) -> float:
     """Energy of the Laplacian of Gaussian (sigma 1.2 px at the model's sampling), less that of white noise;
     0 or more.
 
@@ -30,8 +24,8 @@ def sharpness(frame: Frame, scale: float = 1.0) -> float:
     """
     import cv2
 
-    relative = light(frame, scale)
-    laplacian = cv2.Laplacian(cv2.GaussianBlur(relative, (0, 0), _SIGMA_PX), cv2.CV_32F)
+    sampled = View.of(frame).at(scale, _SMALLEST_PX)
+    laplacian = cv2.Laplacian(cv2.GaussianBlur(sampled.light, (0, 0), _SIGMA_PX), cv2.CV_32F)
     # A Laplacian of Gaussian of sigma s keeps 1 / (2 pi s^6) of the variance of white noise.
-    noise = noise_sigma(relative) ** 2 / (2 * math.pi * _SIGMA_PX**6)
+    noise = sampled.noise**2 / (2 * math.pi * _SIGMA_PX**6)
     return max(0.0, cv2.norm(laplacian, cv2.NORM_L2SQR) / laplacian.size - noise)

@@ -12,16 +12,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Float = NDArray[np.float32]
-Frame = NDArray[np.uint8]
-Scalar = TypeVar("Scalar", np.uint8, np.float32)
+from edge.view import Float, Frame, View, brightness, middle, noise_sigma
 
 #: Contrast (standard deviation over background) below which a tile is not stretched further.
 CONTRAST_FLOOR = 0.03
@@ -34,8 +33,6 @@ CONTRAST_MIN = 0.004
 #: What each byte of each channel becomes without step 4.
 _RAW = np.repeat((np.arange(256, dtype=np.float32) - 128)[:, None] / np.float32(127), 3, axis=1)
 _FINE_SIGMA_PX, _COARSE_SIGMA_PX = 2.0, 14.0
-#: Noise is measured in the middle of a frame, of at most this size.
-_NOISE_PX = 256
 
 
 @dataclass(frozen=True)
@@ -55,26 +52,8 @@ class TileSet:
         return len(self.pixels)
 
 
-def resample(frame: Frame, scale: float, smallest_px: int) -> Frame:
-    """``frame`` ``(H, W, 3)`` uint8 at ``scale`` times its size; mirrored where smaller than ``smallest_px``.
-
-    A scale within 2 % of 1 leaves the size as it is. Raises ValueError when ``scale`` is not above 0.
-    """
-    import cv2
-
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(f"scale = {scale}: a factor above 0 is allowed")
-    out = frame
-    if abs(scale - 1) > 0.02:
-        size = (max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale)))
-        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        out = np.asarray(cv2.resize(frame, size, interpolation=method), np.uint8)
-    pad_y, pad_x = max(0, smallest_px - out.shape[0]), max(0, smallest_px - out.shape[1])
-    return np.pad(out, ((0, pad_y), (0, pad_x), (0, 0)), mode="symmetric") if pad_y or pad_x else out
-
-
 def extract(
-    frame: Frame,
+    frame: Frame | View,
     scale: float,
     *,
     size_px: int,
@@ -92,37 +71,23 @@ def extract(
     """
     import cv2
 
-    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-        raise ValueError(f"frame {frame.shape} {frame.dtype}: (H, W, 3) uint8 is needed")
-    image = resample(frame, scale, size_px)
-    background = np.maximum(background_of(image), 1.0)
+    view = View.of(frame)
+    sampled = view.at(scale, size_px)
+    image, light, background = sampled.image, sampled.light, sampled.background
     corners = _grid(image.shape[0], image.shape[1], size_px)
-    light = brightness(image, background)
-    noise = noise_sigma(light if image is frame else brightness(_middle(frame), background))
+    resampled = image is not view.frame
+    noise = noise_sigma(brightness(middle(view.frame), background)) if resampled else sampled.noise
     information = _information(light, noise, scale, corners, size_px)
     best = np.argsort(-information, kind="stable")[:most]
     order = [int(k) for place, k in enumerate(best) if information[k] >= 1.0 or place < at_least]
     cut = [np.s_[y : y + size_px, x : x + size_px] for y, x in corners[order]]
-    pixels = np.empty((len(cut), size_px, size_px, 3), np.float32 if int8 is None else np.int8)
-    for pixel, at in zip(pixels, cut, strict=True):
-        table = _RAW if raw else _normalised(image[at], light[at], background)
-        cv2.LUT(image[at], (table if int8 is None else quantize(table, *int8))[None], dst=pixel)
+    tables = np.repeat(_RAW[None], len(cut), 0) if raw else _normalised(image, light, background, cut)
+    if int8 is not None:
+        tables = quantize(tables, *int8)
+    pixels = np.empty((len(cut), size_px, size_px, 3), tables.dtype)
+    for pixel, at, table in zip(pixels, cut, tables, strict=True):
+        cv2.LUT(image[at], table[None], dst=pixel)
     return TileSet(pixels, information[order], corners[order])
-
-
-def background_of(image: Frame) -> Float:
-    """The 98th percentile of each channel, ``(3,)`` float32, of every third pixel of ``(H, W, 3)`` uint8."""
-    return np.array(
-        [_percentile(channel, 0.98) for channel in np.moveaxis(image[::3, ::3], 2, 0)], np.float32
-    )
-
-
-def _percentile(values: Frame, share: float) -> float:
-    """What ``numpy.percentile`` gives for uint8, by counting instead of sorting."""
-    up_to = np.cumsum(np.bincount(values.ravel(), minlength=256))
-    place = share * (values.size - 1)
-    low, high = np.searchsorted(up_to, [math.floor(place), math.ceil(place)], side="right").tolist()
-    return float(low + (high - low) * (place - math.floor(place)))
 
 
 def quantize(tiles: Float, scale: float, zero_point: int) -> NDArray[np.int8]:
@@ -144,20 +109,6 @@ def _starts(length: int, size: int) -> list[int]:
     if count <= 1:
         return [(length - size) // 2]
     return [round(start) for start in np.linspace(0, length - size, count).tolist()]
-
-
-def brightness(image: Frame, background: Float) -> Float:
-    """Mean of the channels of ``(H, W, 3)`` uint8 over ``background`` ``(3,)``, ``(H, W)`` float32."""
-    import cv2
-
-    # By NumPy far slower.
-    return np.asarray(cv2.transform(image.astype(np.float32), (1 / (3 * background))[None, :]), np.float32)
-
-
-def _middle(frame: NDArray[Scalar]) -> NDArray[Scalar]:
-    """The middle of a frame, at most `_NOISE_PX` to a side: enough to measure its noise."""
-    top, left = (max(0, (length - _NOISE_PX) // 2) for length in frame.shape[:2])
-    return frame[top : top + _NOISE_PX, left : left + _NOISE_PX]
 
 
 def _information(light: Float, noise: float, scale: float, corners: NDArray[np.int64], size: int) -> Float:
@@ -206,34 +157,14 @@ def _powers(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.fl
     return terms, np.linalg.solve(terms.T @ terms, terms.T)
 
 
-def noise_sigma(light: Float) -> float:
-    """Standard deviation of white noise in ``(H, W)`` float32, from the median of a second difference.
-
-    The difference is taken in x, then in y; H and W are 3 or more. After Immerkaer, Computer Vision and Image
-    Understanding 64, 1996, with the median (robust against edges) for the mean, of every fourth pixel of the
-    middle.
+def _normalised(image: Frame, light: Float, background: Float, cut: Sequence[Any]) -> Float:
+    """What each byte of a channel of each tile becomes, ``(tiles, 256, 3)``: over ``background``, without the
+    tile's mean, `SIGMAS_FULL_SCALE` deviations of its ``light`` to 1.
     """
     import cv2
 
-    second = np.array([1.0, -2.0, 1.0])
-    d = cv2.sepFilter2D(_middle(light), cv2.CV_32F, second, second)[1:-1:2, 1:-1:2]
-    return float(_median(np.abs(d)) / 0.6745 / 6.0)
-
-
-def _median(values: Float) -> np.float32:
-    """``numpy.median`` of finite values. That one looks for NaN, and loads all of ``numpy.ma`` to do so."""
-    flat = values.ravel()
-    low, high = (flat.size - 1) // 2, flat.size // 2
-    parted = np.partition(flat, (low, high))
-    return np.float32((parted[low] + parted[high]) / 2)
-
-
-def _normalised(tile: Frame, light: Float, background: Float) -> Float:
-    """What each byte of a channel of ``tile`` becomes, ``(256, 3)``: over ``background``, without its mean,
-    `SIGMAS_FULL_SCALE` deviations of its ``light`` to 1.
-    """
-    import cv2
-
-    contrast = max(_deviation(light), CONTRAST_FLOOR)
-    relative = (np.arange(256.0)[:, None] - cv2.mean(tile)[:3]) / (background * SIGMAS_FULL_SCALE * contrast)
+    mean = np.array([cv2.mean(image[at])[:3] for at in cut]).reshape(-1, 1, 3)
+    contrast = [max(_deviation(light[at]), CONTRAST_FLOOR) for at in cut]
+    full_scale = background * np.float32(SIGMAS_FULL_SCALE) * np.array(contrast, np.float32)[:, None, None]
+    relative = (np.arange(256.0)[:, None] - mean) / full_scale
     return np.asarray(np.clip(relative, -1, 1), np.float32)

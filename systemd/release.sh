@@ -14,7 +14,7 @@ release_id() {
 }
 
 source_version() {
-    if [ "$kind" = bundle ]; then info version; else sed -n 's/^ *version="\([0-9a-z.+]*\)",$/\1/p' "$top/setup.py"; fi
+    if [ "$kind" = bundle ]; then info version; else sed -n 's/^__version__ = "\([0-9a-z.+]*\)"$/\1/p' "$top/edge/__init__.py"; fi
 }
 
 source_sums() (

@@ -13,6 +13,7 @@ from edge import model, rig, tiles
 from edge.model import Look
 from edge.optics import Optics
 from edge.rig import Rig
+from edge.view import View
 
 #: Runs the command line with these words: (exit code, stdout, stderr).
 Parfocal = Callable[..., tuple[int, str, str]]
@@ -38,7 +39,7 @@ class Oracle:
     def bins_dof(self, optics: Optics) -> NDArray[np.float64]:
         return self.centres
 
-    def look(self, frame: NDArray[np.uint8], optics: Optics, *, most_tiles: int) -> Look:
+    def look(self, frame: NDArray[np.uint8] | View, optics: Optics, *, most_tiles: int) -> Look:
         if self.error is not None:
             raise self.error
         assert self.rig is not None

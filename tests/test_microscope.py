@@ -26,6 +26,7 @@ from edge.rig import Rig, replay_rig
 from edge.simulator.fields import LEVEL, Field
 from edge.simulator.sensor import Sensor
 from edge.tiles import extract
+from edge.view import View
 from edge.zstack import ZStack, write_zstack
 from firmware_iface.clock import VirtualClock
 from firmware_iface.errors import MotorError
@@ -52,7 +53,7 @@ class Oracle:
     def bins_dof(self, optics: Optics) -> np.ndarray:
         return BINS
 
-    def look(self, frame: np.ndarray, optics: Optics, *, most_tiles: int) -> Look:
+    def look(self, frame: np.ndarray | View, optics: Optics, *, most_tiles: int) -> Look:
         tiles = len(extract(frame, optics.model_scale, size_px=32, most=most_tiles))
         assert self._rig.true_defocus_um is not None
         log_p = log_normal(optics.dof_from_um(self._rig.true_defocus_um()))

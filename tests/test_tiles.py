@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from edge import tiles
+from edge import tiles, view
 from edge.simulator.sensor import Exposer, Sensor
 
 SIZE_PX = 64
@@ -123,7 +123,7 @@ class TestExtract:
         light[:8] = 0.7
         frame = frame_of(light)
         found = tiles.extract(frame, 1.0, size_px=SIZE_PX, most=12)
-        contrast = 0.01 / (tiles.background_of(frame)[0] / 240)
+        contrast = 0.01 / (view.background_of(frame)[0] / 240)
         expected = contrast / tiles.CONTRAST_FLOOR / tiles.SIGMAS_FULL_SCALE
         assert found.pixels.mean(axis=3).std() == pytest.approx(expected, rel=0.1)
 
@@ -195,7 +195,7 @@ class TestExtract:
 class TestResample:
     @given(st.integers(1, 90), st.integers(1, 90), st.floats(0.1, 4.0))
     def test_size(self, height: int, width: int, scale: float) -> None:
-        out = tiles.resample(np.zeros((height, width, 3), np.uint8), scale, smallest_px=16)
+        out = view.resample(np.zeros((height, width, 3), np.uint8), scale, smallest_px=16)
         factor = scale if abs(scale - 1) > 0.02 else 1.0
         expected = [max(16, round(side * factor)) for side in (height, width)]
         assert out.shape == (*expected, 3)
@@ -204,17 +204,17 @@ class TestResample:
     @pytest.mark.parametrize("scale", [1.0, 0.985, 1.015])
     def test_nearly_right_is_left_alone(self, scale: float) -> None:
         frame = frame_of(texture(80, 90))
-        assert tiles.resample(frame, scale, smallest_px=64) is frame
+        assert view.resample(frame, scale, smallest_px=64) is frame
 
     @pytest.mark.parametrize("scale", [0.5, 2.0])
     def test_keeps_the_level_and_the_order_of_the_channels(self, scale: float) -> None:
         frame = np.full((40, 40, 3), (200, 120, 30), np.uint8)
-        out = tiles.resample(frame, scale, smallest_px=1)
+        out = view.resample(frame, scale, smallest_px=1)
         assert (out == np.array([200, 120, 30])).all()
 
     def test_a_small_frame_is_mirrored_up(self) -> None:
         frame = np.random.default_rng(0).integers(0, 256, (20, 50, 3), np.uint8)
-        out = tiles.resample(frame, 1.0, smallest_px=64)
+        out = view.resample(frame, 1.0, smallest_px=64)
         assert out.shape == (64, 64, 3)
         np.testing.assert_array_equal(out[:20, :50], frame)
         np.testing.assert_array_equal(out[20:40, :50], frame[::-1])
@@ -225,7 +225,7 @@ class TestResample:
     def test_refuses_a_scale_that_is_none(self, scale: float) -> None:
         frame = np.zeros((64, 64, 3), np.uint8)
         with pytest.raises(ValueError, match="a factor above 0 is allowed"):
-            tiles.resample(frame, scale, smallest_px=16)
+            view.resample(frame, scale, smallest_px=16)
         with pytest.raises(ValueError, match="a factor above 0 is allowed"):
             tiles.extract(frame, scale, size_px=16, most=1)
 
@@ -233,12 +233,12 @@ class TestResample:
 class TestBackground:
     def test_is_the_empty_field_in_each_channel(self) -> None:
         frame = frame_of(texture(192, 256), (240, 180, 130))
-        np.testing.assert_array_equal(tiles.background_of(frame), [240, 180, 130])
+        np.testing.assert_array_equal(view.background_of(frame), [240, 180, 130])
 
     def test_ignores_a_few_glints(self) -> None:
         frame = np.full((120, 120, 3), 100, np.uint8)
         frame[30:45, 60:75] = 255  # 1.6 % of the frame
-        assert tiles.background_of(frame).tolist() == [100, 100, 100]
+        assert view.background_of(frame).tolist() == [100, 100, 100]
 
 
 class TestQuantize:
@@ -273,7 +273,7 @@ class TestNoiseSigma:
         light[:, 120:] -= 0.3
         light[40:80, 30:90] += 0.2
         light += rng.normal(0, sigma, light.shape)
-        assert tiles.noise_sigma(light.astype(np.float32)) == pytest.approx(sigma, rel=0.05)
+        assert view.noise_sigma(light.astype(np.float32)) == pytest.approx(sigma, rel=0.05)
 
     def test_a_smooth_picture_has_none(self) -> None:
-        assert tiles.noise_sigma(texture(100, 100).astype(np.float32)) < 0.003
+        assert view.noise_sigma(texture(100, 100).astype(np.float32)) < 0.003

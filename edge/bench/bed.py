@@ -23,6 +23,7 @@ from edge.optics import Optics
 from edge.rig import FRAME_PX, Rig, simulated_axis, simulated_rig
 from edge.simulator.recording import microscope
 from edge.simulator.specimens import Specimen, from_image, images_in, make, read_image
+from edge.view import View
 from firmware_iface.clock import Clock, VirtualClock
 from firmware_iface.simulated import SimulatedAxis
 
@@ -78,7 +79,7 @@ class _ChargedModel(Model):
         vars(self).update(vars(model))
         self._clock, self._look_s = clock, look_s
 
-    def look(self, frame: NDArray[np.uint8], optics: Optics, *, most_tiles: int) -> Look:
+    def look(self, frame: NDArray[np.uint8] | View, optics: Optics, *, most_tiles: int) -> Look:
         found = super().look(frame, optics, most_tiles=most_tiles)
         self._clock.sleep_s(self._look_s)
         return found

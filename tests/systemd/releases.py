@@ -75,8 +75,10 @@ def _newer(first: Path, folder: Path, version: str, key: Path) -> None:
     source = folder.parent / "source"
     bundle_wheels.copy_sources(bundle.TREE, source)
     was = old.name.split("-")[1]
-    setup = (source / "setup.py").read_text("utf-8")
-    (source / "setup.py").write_text(setup.replace(f'version="{was}"', f'version="{version}"'), "utf-8")
+    stated = source / "edge" / "__init__.py"
+    text = stated.read_text("utf-8")
+    assert f'__version__ = "{was}"' in text
+    stated.write_text(text.replace(f'__version__ = "{was}"', f'__version__ = "{version}"'), "utf-8")
     if version in BROKEN:
         text = "def add_arguments(name, parser):\n    parser.add_argument('--config')\n\n\n"
         (source / COMMAND).write_text(f"{text}def run(name, args):\n    {BROKEN[version]}\n", "utf-8")
