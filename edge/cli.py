@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import importlib
 import io
 import math
@@ -197,11 +198,16 @@ def _run(words: list[str]) -> int:
 
 def module_of(name: str) -> _CommandModule:
     """The module of the command ``name``. Raises InputError where a desktop command lacks its extra."""
+    collects = gc.isenabled()
+    gc.disable()  # to load modules makes much and drops nothing
     try:
         return cast(_CommandModule, importlib.import_module(COMMANDS[name][0]))
     except ImportError as error:
         _explain(name, error)
         raise
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _explain(name: str, error: ImportError) -> None:

@@ -71,7 +71,7 @@ def judged_s(folder: Path) -> float:
 
 def main(argv: Sequence[str]) -> int:
     """Print both medians and the ratio."""
-    rounds = int(argv[0]) if argv else 7
+    rounds = int(argv[0]) if argv else 31
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "scope.toml").write_text(CONFIG)
