@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import gc
 import json
 import signal
 import subprocess
 import sys
 import types
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -305,3 +307,20 @@ def test_an_interrupt_that_a_library_swallows_stops_it_before_the_motor_has_curr
     monkeypatch.setattr(SimulatedCamera, "close", lambda self: closed.append("camera"))
     assert parfocal("focus")[:2] == (130, "")
     assert closed == ["camera"], "what was opened by then is closed"
+
+
+@pytest.mark.parametrize("name", ["focus", "serve"])
+def test_loading_a_command_leaves_the_garbage_collector_on(name: str) -> None:
+    assert gc.isenabled()
+    cli.module_of(name)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        cli.module_of(name)
+        assert not gc.isenabled(), "nor does it switch it on"
+    finally:
+        gc.enable()
+
+
+def test_the_version_is_the_installed_one() -> None:
+    assert cli.version() == metadata.version("parfocal")

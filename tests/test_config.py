@@ -148,6 +148,10 @@ class TestValues:
         with pytest.raises(AttributeError, match="immutable"):
             Config().stage.settle_s = 1.0  # type: ignore[misc]
 
+    def test_a_name_is_one_line_to_its_end(self) -> None:
+        with pytest.raises(ConfigError, match="one line of text"):
+            parse_config('[model]\npath = "a.tflite\\n"', source="t")
+
     def test_override(self) -> None:
         config = parse_config("[simulator]\nspecimen = 'blood'", source="t")
         changed = override(config, "command line", simulator={"seed": 3}, focus={"sweep": False})

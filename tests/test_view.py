@@ -48,3 +48,11 @@ def test_a_frame_of_another_kind_is_refused() -> None:
     for wrong in (np.zeros((20, 20), np.uint8), np.zeros((20, 20, 3), np.float32)):
         with pytest.raises(ValueError, match="uint8 is needed"):
             View(wrong)
+
+
+def test_noise_is_that_of_the_frame_before_it_was_resampled() -> None:
+    """Averaging makes it less and no longer white; the threshold knows how much of it is left."""
+    noise = np.random.default_rng(4).normal(128, 40, (512, 512, 3)).clip(0, 255).astype(np.uint8)
+    found = [tiles.extract(noise, scale, size_px=128, most=4, at_least=4) for scale in (1.0, 0.5)]
+    full, half = (float(one.information.mean()) for one in found)
+    assert half == pytest.approx(full, rel=0.25)
