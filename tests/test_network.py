@@ -144,6 +144,38 @@ class TestShape:
         assert not model.get_layer("mobilenetv2").trainable_variables
         assert model.trainable_variables
 
+    def test_blocks_behind_patches_are_as_the_rows_say(self) -> None:
+        body = self._patched("scratch").get_layer("mobilenetv2")
+        shapes = {layer.name: tuple(layer.output.shape[1:]) for layer in body.layers[1:]}
+        assert shapes["Conv1"] == (8, 8, 5)
+        assert shapes["block_1_expand"] == (8, 8, 10)
+        assert shapes["block_1_depthwise"] == (4, 4, 10)
+        assert shapes["block_2_add"] == shapes["block_1_project"] == (4, 4, 6)
+        assert shapes["block_3_expand"] == (4, 4, 18)
+        assert body.output.shape[1:] == (4, 4, 7)
+        assert {x for x in shapes if x.endswith("add")} == {"block_2_add"}, "of equal shapes, and only those"
+
+    def test_behind_patches_a_patch_is_one_position(self) -> None:
+        stem = self._patched("scratch").get_layer("mobilenetv2").get_layer("Conv1")
+        tile = np.zeros((1, 32, 32, 3), np.float32)
+        tile[0, 4:8, 8:12] = 1
+        assert np.argwhere(np.asarray(stem(tile))[0].any(axis=-1)).tolist() == [[1, 2]]
+
+    def test_weights_of_another_network_are_no_start_behind_patches(self, npz: Path, tmp_path: Path) -> None:
+        for weights in ("imagenet", npz):
+            with pytest.raises(InputError, match=f"^--weights {weights}: .*: scratch, or the model.keras of"):
+                self._patched(weights)
+        one = self._patched("scratch")
+        one.save(tmp_path / "model.keras")
+        for ours, theirs in zip(
+            self._patched(tmp_path / "model.keras", seed=2).get_weights(), one.get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+
+    @staticmethod
+    def _patched(weights: object, seed: int = 1) -> Any:
+        return _build(weights, seed, patch_px=4, stem=5, blocks=((2, 6, 2, 2), (3, 7, 1, 1)))
+
     def test_the_stem_may_keep_fine_texture(self, npz: Path) -> None:
         coarse, fine = (_build(npz, stem_stride=stride) for stride in (2, 1))
         sizes = [m.get_layer("mobilenetv2").output.shape[1] for m in (coarse, fine)]

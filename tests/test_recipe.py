@@ -43,6 +43,10 @@ class TestShipped:
         assert named_recipe(str(path)) == tiny.recipe()
 
 
+#: A row of the MobileNetV2 paper's table.
+BLOCKS = "blocks = [[2, 8, 2, 2]]\n"
+
+
 def test_a_recipe_survives_json() -> None:
     recipe = tiny.recipe(data={"mix": {"tissue": 0.5, "folder:0": 0.5}, "sharp_folders": ["a"]})
     assert parse_recipe(recipe.model_dump(mode="json"), source="x") == recipe
@@ -64,6 +68,15 @@ def test_a_recipe_survives_json() -> None:
         ("[fit]\nlabel_sigma_dof = nan\n", "fit.label_sigma_dof = nan: "),
         ("[fit]\nepochs = 'ten'\n", "fit.epochs = 'ten': "),
         ("[network]\ncut = 17\n", "network.cut = 17: "),
+        ("[network]\npatch_px = 4\n", "[network] patch_px and blocks: both or neither"),
+        (f"[network]\n{BLOCKS}", "[network] patch_px and blocks: both or neither"),
+        (
+            f"[network]\nbase = 'vgg16'\npatch_px = 4\n{BLOCKS}",
+            "[network] patch_px: allowed for mobilenetv2, not",
+        ),
+        (f"[network]\npatch_px = 5\n{BLOCKS}", "[network] patch_px = 5: a divisor of tile_px = 128 is"),
+        ("[network]\npatch_px = 4\nblocks = [[3, 8, 1, 3]]\n", "network.blocks.0.3 = 3: "),
+        ("[network]\npatch_px = 4\nblocks = [[3, 8, 1]]\n", "network.blocks.0.3"),
         ("[data]\noptics = 'best'\n", "data.optics = 'best': "),
         ("[data]\nmix = { moss = 1.0 }\n", "[data] mix: 'moss': allowed are tissue, blood, debris, empty"),
         ("[data]\nmix = { 'folder:0' = 1.0 }\n", "[data] mix: 'folder:0': allowed are tissue, "),

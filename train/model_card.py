@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edge import card as cards
 from edge.errors import InputError, one_line
@@ -66,7 +66,7 @@ Written by `make figures` from the card in the file and from measurements; edits
 
 | | |
 |---|---|
-| network | MobileNetV2, width {network["width"]:g}, to block {network["cut"]}; int8 in and out |
+| network | {_network(network)}; int8 in and out |
 | sees | tiles of {card.tile_px} px at {card.pixels_per_resolution:g} px per λ/NA, up to \
 {network["tiles_per_frame"]} of a frame |
 | says | {len(card.bin_centres)} bins of signed defocus, {card.bin_centres[0]:g} to \
@@ -77,8 +77,19 @@ validation specimens |
 | | {data["train_fields"]} simulated microscopes with a specimen each, {frames} frames, \
 {fit["epochs"]} epochs |
 | specimens | {mix} (`folder:N`: photographs, of which whole slides are held out) |
-| recipe | `train/recipes/parfocal.toml`; log and hashes in `edge/models/record/` |
+| recipe | `train/recipes/default.toml`; log and hashes in `edge/models/record/` |
 | SHA-256 | `{card.flatbuffer_sha256}` (network without card) |"""
+
+
+def _network(network: dict[str, Any]) -> str:
+    if not network.get("blocks"):
+        return f"MobileNetV2, width {network['width']:g}, to block {network['cut']}"
+    blocks = ", ".join("x".join(str(part) for part in row) for row in network["blocks"])
+    patch = f"{network['patch_px']} x {network['patch_px']} px"
+    return (
+        f"MobileNetV2's blocks behind patches of {patch} ({network['stem']} channels); expansion x channels x"
+        f" repeats x stride: {blocks}"
+    )
 
 
 def _asked(found: Found) -> str:

@@ -22,6 +22,7 @@ import keras
 from edge.errors import InputError
 from train import saved_network
 from train.labels import bins_of
+from train.patched import patched
 from train.recipe import Network
 from train.weights import load_weights
 
@@ -47,6 +48,11 @@ def build(network: Network, weights: str, *, seed: int, frozen: bool = False) ->
     if weights.endswith(".keras"):
         return _gone_on_from(Path(weights), build(network, "scratch", seed=seed, frozen=frozen), network)
     keras.utils.set_random_seed(seed)
+    if network.blocks and weights != "scratch":
+        raise InputError(
+            f"--weights {weights}: a network behind patches has no others: scratch, or the model.keras of an"
+            " earlier run, is allowed"
+        )
     base = base_of(network)
     if weights != "scratch":
         load_weights(base, network, weights)
@@ -79,6 +85,8 @@ def _gone_on_from(path: Path, model: keras.Model, network: Network) -> keras.Mod
 def base_of(network: Network) -> keras.Model:
     """The whole base without its top, freshly initialised."""
     settings = {"input_shape": (network.tile_px, network.tile_px, 3), "include_top": False, "weights": None}
+    if network.blocks:
+        return patched(network)
     if network.base == "mobilenetv2":
         base = _APPLICATIONS["mobilenetv2"](alpha=network.width, **settings)
         return _with_stem_stride(base, network.stem_stride) if network.stem_stride != 2 else base
@@ -99,7 +107,7 @@ def _with_stem_stride(base: keras.Model, stride: int) -> keras.Model:
 
 def _last_layer(base: keras.Model, network: Network) -> str:
     """Name of the layer that ends the last block that is kept."""
-    if network.cut is None:
+    if network.cut is None or network.blocks:
         return str(base.layers[-1].name)
     if network.base == "resnet50":
         names = [layer.name for layer in base.layers if layer.name.startswith(f"conv{network.cut}_")]

@@ -78,6 +78,10 @@ class Data(_Section):
 LAST_BLOCK = {"mobilenetv2": 16, "resnet50": 5, "vgg16": 5}
 
 
+_Count = Annotated[int, Field(ge=1, le=512)]
+Block = tuple[_Count, _Count, _Count, Literal[1, 2]]
+
+
 class Network(_Section):
     """The network's shape, what it is shown, and what it says."""
 
@@ -88,6 +92,13 @@ class Network(_Section):
     """The last block that is kept (MobileNetV2: 1 to 16, ResNet50: 2 to 5, VGG16: 1 to 5); all where None."""
     stem_stride: Literal[1, 2] = 2
     """Stride of MobileNetV2's first layer; 1 keeps fine texture, at four times the work."""
+    patch_px: int | None = Field(None, ge=2, le=16)
+    """MobileNetV2's ``blocks`` behind one layer of patches of this width, in place of its own first layers;
+    ``width``, ``cut`` and ``stem_stride`` mean nothing then."""
+    stem: int = Field(32, ge=1, le=512)
+    """Channels that a patch becomes."""
+    blocks: tuple[Block, ...] = ()
+    """Rows of expansion, channels, repeats, and stride of the first of them (MobileNetV2 paper, table 2)."""
     head: Literal["parfocal", "paper"] = "parfocal"
     input: Literal["normalised", "raw"] = "normalised"
     """``normalised``: informative tiles at the model's sampling, as `edge.tiles` says. ``raw``: tiles of the
@@ -105,6 +116,18 @@ class Network(_Section):
         low, high = (2 if self.base == "resnet50" else 1), LAST_BLOCK[self.base]
         if self.cut is not None and not low <= self.cut <= high:
             raise ValueError(f"cut = {self.cut}: {low} to {high} is allowed for {self.base}")
+        return self
+
+    @model_validator(mode="after")
+    def _patches_have_blocks(self) -> Network:
+        if (self.patch_px is None) != (not self.blocks):
+            raise ValueError("patch_px and blocks: both or neither is allowed")
+        if self.patch_px is None:
+            return self
+        if self.base != "mobilenetv2":
+            raise ValueError(f"patch_px: allowed for mobilenetv2, not for {self.base}")
+        if self.tile_px % self.patch_px:
+            raise ValueError(f"patch_px = {self.patch_px}: a divisor of tile_px = {self.tile_px} is allowed")
         return self
 
 
