@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from oracle import Parfocal
 
+from edge import card as cards
 from edge import model as models
 from edge.bench import focus
 from edge.bench.bed import Cost, Trial, made
@@ -224,6 +225,8 @@ class TestFigures:
         assert document["strategies"]["parfocal"]["runs"] == 3
         assert document["by_fault"]["dust"]["parfocal"]["seconds_median"] == 50.0
         assert document["microscope"]["compensation"] == "on-reversal"
+        shipped = cards.read(models.DEFAULT_PATH)[1].flatbuffer_sha256
+        assert document["model"] == {"name": "default.tflite", "sha256": shipped}
 
     @pytest.mark.parametrize(
         ("start", "words"), [(0.0, "0 to 1"), (-1.0, "1 to 3"), (5.9, "3 to 6"), (-9, "over 6")]

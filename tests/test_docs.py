@@ -193,6 +193,19 @@ def test_the_page_of_benchmarks_is_fresh(capsys: pytest.CaptureFixture[str]) -> 
     assert page.main(["--nonsense"]) == 2
 
 
+def test_the_page_says_what_is_of_an_earlier_network() -> None:
+    from edge.bench import page
+
+    found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in page.FOLDER.glob("*.json")}
+    own = {"sha256": "a" * 64}
+    of_today = {name: {**of, "model": {**of.get("model", {}), **own}} for name, of in found.items()}
+    assert "earlier network" not in page.page(of_today, own["sha256"])
+    of_today["growth"]["model"] = {"sha256": "b" * 64}
+    of_today["focus-faults"].pop("model")
+    text = page.page(of_today, own["sha256"])
+    assert "than the one that is shipped: when something goes wrong, how cost grows.\n" in text
+
+
 def test_the_readme_states_what_was_measured() -> None:
     found = json.loads((ROOT / "docs" / "bench" / "focus.json").read_text(encoding="utf-8"))["strategies"]
     rows = {

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from edge import card as cards
 from edge.bench.faults import FAULTS
 from edge.bench.focus import Plan, Run
 from edge.bench.strategies import STRATEGIES
 from edge.config import Config
+from edge.model import file_of
 
-__all__ = ["against", "best_peer", "report", "start_bin", "summary"]
+__all__ = ["against", "best_peer", "network_of", "report", "start_bin", "summary"]
 
 _STARTS = (0.0, 1.0, 3.0, 6.0)
 
@@ -75,6 +77,12 @@ def start_bin(run: Run) -> str:
     return f"{edges[k]:g} to {edges[k + 1]:g}" if np.isfinite(edges[k + 1]) else f"over {edges[k]:g}"
 
 
+def network_of(path: str) -> dict[str, str]:
+    """Which network was measured: the name of its file, and the SHA-256 in its card."""
+    file = file_of(path)
+    return {"name": file.name, "sha256": cards.read(file)[1].flatbuffer_sha256}
+
+
 def report(found: Sequence[Run], plan: Plan, config: Config) -> dict[str, Any]:
     """The document of ``--json``: overall, side by side, and by objective, start, specimen and fault.
 
@@ -94,6 +102,7 @@ def report(found: Sequence[Run], plan: Plan, config: Config) -> dict[str, Any]:
 
     out: dict[str, Any] = {
         "simulated": True,
+        "model": network_of(config.model.path),
         "plan": {**vars(plan), "sources": {name: STRATEGIES[name].source for name in plan.strategies}},
         "microscope": {
             "backlash_steps": config.simulator.backlash_steps,

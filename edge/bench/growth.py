@@ -12,7 +12,7 @@ import numpy as np
 
 from edge import model as models
 from edge.bench import focus
-from edge.bench.figures import summary
+from edge.bench.figures import network_of, summary
 from edge.bench.timing import percentiles_ms, taken_s
 from edge.config import Config
 from edge.optics import Objective, Optics, natural_pixel_um
@@ -53,6 +53,7 @@ def measure(
     progress("processors")
     return {
         "simulated": True,
+        "model": network_of(config.model.path),
         "runs": plan.count,
         "seed": plan.seed,
         "strategies": list(plan.strategies),

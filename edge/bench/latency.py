@@ -9,7 +9,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from edge import card as cards
 from edge import model as models
 from edge.bench import board, stages
+from edge.bench.figures import network_of
 from edge.bench.float_twin import float_twin
 from edge.bench.timing import WARM_UP, percentiles_ms
 from edge.config import Config
@@ -73,7 +73,7 @@ def measure(
         "rig": rig.name,
         "machine": board.about(machine),
         "model": {
-            "name": Path(model.name).name,
+            **network_of(config.model.path),
             "runtime": model.runtime,
             "threads": config.model.threads,
             "tiles": tiles,

@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge import card as cards
 from edge.bench.tables import cost, row
 from edge.files import atomic_write_text
+from edge.model import DEFAULT_PATH
 
 __all__ = ["main", "page"]
 
@@ -58,10 +60,23 @@ puts two of them side by side. The stage moves by 5 µm up and down, `--move-um 
 """
 
 
-def page(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page; ``found``: the documents of docs/bench by name."""
+#: The documents that depend on the network, and what the page makes of them.
+_OF_A_NETWORK = {
+    "focus": "focusing, by objective, start and specimen",
+    "focus-one-sided": "the microscope that was not calibrated",
+    "focus-faults": "when something goes wrong",
+    "growth": "how cost grows",
+    "latency": "latency",
+}
+
+
+def page(found: Mapping[str, Mapping[str, Any]], shipped_sha256: str) -> str:
+    """The page; ``found``: the documents of docs/bench by name. It says so where one is not of the network
+    ``shipped_sha256``.
+    """
     parts = [
         _HEAD,
+        *_earlier(found, shipped_sha256),
         *_focus(found["focus"], found["focus-one-sided"]),
         *_by(found["focus"]),
         *_faults(found["focus-faults"]),
@@ -70,6 +85,13 @@ def page(found: Mapping[str, Mapping[str, Any]]) -> str:
         _PI,
     ]
     return "\n".join(parts)
+
+
+def _earlier(found: Mapping[str, Mapping[str, Any]], shipped_sha256: str) -> Iterator[str]:
+    names = [name for name in _OF_A_NETWORK if found[name].get("model", {}).get("sha256") != shipped_sha256]
+    if names:
+        sections = ", ".join(_OF_A_NETWORK[name] for name in names)
+        yield f"**Measured with an earlier network** than the one that is shipped: {sections}.\n"
 
 
 def _focus(focus: Mapping[str, Any], one_sided: Mapping[str, Any]) -> Iterator[str]:
@@ -217,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("usage: python -m edge.bench.page [--write]\n")
         return 2
     found = {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in FOLDER.glob("*.json")}
-    text = page(found)
+    text = page(found, cards.read(DEFAULT_PATH)[1].flatbuffer_sha256)
     if words:
         atomic_write_text(TARGET, text)
     else:
