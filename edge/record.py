@@ -52,15 +52,14 @@ def read(text: bytes, kind: type[R]) -> R:
 
 
 def as_json(record: Record, *, absent: frozenset[str] = frozenset()) -> str:
-    """The JSON of ``record``, a key a line, without those that are ``absent``. Raises Unfit where it would
-    not be read again.
+    """The JSON of ``record``, a key a line, without those that are ``absent``: the same text for it and for
+    what is read from that. Raises Unfit where it would not be read again.
     """
-    keys = plain(record)
     try:
-        msgspec.convert(keys, type(record))
+        again = msgspec.convert(plain(record), type(record))
     except msgspec.MsgspecError as error:
         raise _unfit(error) from error
-    kept = {key: value for key, value in keys.items() if key not in absent}
+    kept = {key: value for key, value in plain(again).items() if key not in absent}
     return msgspec.json.format(msgspec.json.encode(kept), indent=1).decode()
 
 

@@ -24,6 +24,11 @@ def test_what_goes_in_comes_out() -> None:
     assert read(as_json(found()).encode(), Calibration) == found()
 
 
+def test_whole_numbers_are_written_as_they_are_read() -> None:
+    text = as_json(found(settle_s=1))
+    assert text == as_json(read(text.encode(), Calibration)) == as_json(found(settle_s=1.0))
+
+
 def test_numbers_of_numpy_are_numbers() -> None:
     kept = found(settle_s=np.float32(0.5), background=np.float64(100), by_theory=np.bool_(True))
     assert json.loads(as_json(kept))["settle_s"] == 0.5
