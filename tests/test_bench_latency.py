@@ -16,6 +16,7 @@ from oracle import Parfocal
 from edge import card as cards
 from edge import model as models
 from edge.bench import board, compared, float_twin, growth, stages
+from edge.bench.figures import network_of
 from edge.bench.focus import Plan
 from edge.config import Config, override
 from edge.errors import InputError, ModelError
@@ -92,6 +93,7 @@ class TestStages:
 class TestResult:
     def test_document(self, result: tuple[Path, Path, str]) -> None:
         found = json.loads(result[0].read_text())
+        assert network_of("default").items() <= found["model"].items()
         assert list(found["stages_ms"]) == STAGES
         for of in (*found["stages_ms"].values(), found["look_ms"]):
             assert 0 <= of["p50"] <= of["p95"] <= of["p99"] <= of["max"]
@@ -223,6 +225,7 @@ class TestGrowth:
         near, far = (found["by_start_dof"][at]["oracle"]["seconds_median"] for at in ("1", "8"))
         assert near < far
         assert found["by_range_dof"]["6"]["oracle"]["runs"] == 1
+        assert found["model"] == network_of("default")
         times = [of["p50"] for of in found["inference_by_tiles"].values()]
         assert times[0] < times[-1]
         assert found["simulator_by_processes"]["1"]["against_one"] == 1

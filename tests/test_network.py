@@ -172,9 +172,24 @@ class TestShape:
         ):
             np.testing.assert_array_equal(ours, theirs)
 
+    def test_the_shipped_models_record_is_gone_on_from(self) -> None:
+        """It is the network that the shipped file was converted from."""
+        from edge import model as models
+        from train.data import named_recipe
+        from train.network import build
+
+        ours = models.load("default")
+        kept = models.DEFAULT_PATH.parent / "record" / "model.keras"
+        network = build(named_recipe("default").network, str(kept), seed=1)
+        tiles = np.random.default_rng(0).uniform(-1, 1, (4, 128, 128, 3)).astype(np.float32)
+        theirs = np.asarray(network(tiles, training=False)["logits"])
+        assert np.abs(ours.infer(tiles)[0] - theirs).mean() < 0.2 * theirs.std()
+
     @staticmethod
     def _patched(weights: object, seed: int = 1) -> Any:
-        return _build(weights, seed, patch_px=4, stem=5, blocks=((2, 6, 2, 2), (3, 7, 1, 1)))
+        return _build(
+            weights, seed, width=0.35, cut=None, patch_px=4, stem=5, blocks=((2, 6, 2, 2), (3, 7, 1, 1))
+        )
 
     def test_the_stem_may_keep_fine_texture(self, npz: Path) -> None:
         coarse, fine = (_build(npz, stem_stride=stride) for stride in (2, 1))

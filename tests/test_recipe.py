@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import tiny
 
 from edge.errors import InputError
+from edge.model import DEFAULT_PATH
 from train.data import named_recipe, shipped_recipes
 from train.recipe import Recipe, load_recipe, parse_recipe
 
@@ -33,6 +35,12 @@ class TestShipped:
         recipe = named_recipe(name)
         assert recipe.data.range_dof >= recipe.network.bin_range_dof, "the outermost bins would never be seen"
         assert recipe.network.bin_count % 2 == 1, "no bin is in focus"
+
+    def test_the_shipped_model_was_trained_by_the_recipe_that_it_names(self) -> None:
+        record = DEFAULT_PATH.parent / "record" / "recipe.json"
+        used = named_recipe("default").model_dump(mode="json")
+        used["fit"]["flips"] = True  # left open there: where the optics vary
+        assert json.loads(record.read_text("utf-8")) == used
 
     def test_another_name_is_refused_with_those_allowed(self) -> None:
         with pytest.raises(InputError, match=r"recipe 'nosuch': allowed are .*parfocal.*\.toml file$"):
@@ -74,6 +82,8 @@ def test_a_recipe_survives_json() -> None:
             f"[network]\nbase = 'vgg16'\npatch_px = 4\n{BLOCKS}",
             "[network] patch_px: allowed for mobilenetv2, not",
         ),
+        (f"[network]\ncut = 3\npatch_px = 4\n{BLOCKS}", "[network] cut = 3: not allowed beside patch_px"),
+        (f"[network]\nwidth = 1.0\npatch_px = 4\n{BLOCKS}", "[network] width = 1.0: not allowed beside"),
         (f"[network]\npatch_px = 5\n{BLOCKS}", "[network] patch_px = 5: a divisor of tile_px = 128 is"),
         ("[network]\npatch_px = 4\nblocks = [[3, 8, 1, 3]]\n", "network.blocks.0.3 = 3: "),
         ("[network]\npatch_px = 4\nblocks = [[3, 8, 1]]\n", "network.blocks.0.3"),

@@ -82,8 +82,6 @@ validation specimens |
 
 
 def _network(network: dict[str, Any]) -> str:
-    if not network.get("blocks"):
-        return f"MobileNetV2, width {network['width']:g}, to block {network['cut']}"
     blocks = ", ".join("x".join(str(part) for part in row) for row in network["blocks"])
     patch = f"{network['patch_px']} x {network['patch_px']} px"
     return (
@@ -230,8 +228,8 @@ def _verified(found: Found) -> str:
 `python -m convert.speed default` ({speed["machine"]}, {speed["runtime"]}, one thread): stock MobileNetV2 1.0
 at 224 px {ms["stock"]:.1f} ms, {speed["tiles"]} tiles of a frame {ms["tiles"]:.1f} ms, a whole look
 {ms["look"]:.1f} ms. What int8 gains depends on the processor: here the stock network is
-{speed["stock_speedup"]:.2f} times as fast in int8 as in float. Processors with dot-product instructions for
-int8 (VNNI; most Arm since Cortex-A76) gain more; the Pi 4 and older have none."""
+{speed["stock_speedup"]:.2f} times as fast in int8 as in float. Dot-product instructions for int8 (VNNI; most
+Arm since Cortex-A76) are what it gains by; the Pi 4 and older have none."""
 
 
 def _loop_table(rows: dict[str, Found]) -> str:

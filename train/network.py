@@ -50,8 +50,8 @@ def build(network: Network, weights: str, *, seed: int, frozen: bool = False) ->
     keras.utils.set_random_seed(seed)
     if network.blocks and weights != "scratch":
         raise InputError(
-            f"--weights {weights}: a network behind patches has no others: scratch, or the model.keras of an"
-            " earlier run, is allowed"
+            f"--weights {weights}: a network behind patches has none to start from: scratch, or the"
+            " model.keras of an earlier run, is allowed"
         )
     base = base_of(network)
     if weights != "scratch":
@@ -107,7 +107,7 @@ def _with_stem_stride(base: keras.Model, stride: int) -> keras.Model:
 
 def _last_layer(base: keras.Model, network: Network) -> str:
     """Name of the layer that ends the last block that is kept."""
-    if network.cut is None or network.blocks:
+    if network.cut is None:
         return str(base.layers[-1].name)
     if network.base == "resnet50":
         names = [layer.name for layer in base.layers if layer.name.startswith(f"conv{network.cut}_")]

@@ -1,7 +1,7 @@
 """MobileNetV2's blocks behind one layer of patches, in place of its own stem and first blocks.
 
 A tile is sampled at four pixels to λ/NA, where each of its pixels counts; MobileNetV2's first layers work at
-that resolution on few channels, which costs most of the time and is what int8 kernels gain least on. One
+that resolution on few channels, where int8 kernels gain least. One
 convolution of patches that do not overlap gives a quarter of the width and as many channels as are asked for;
 from there on the blocks are those of Sandler et al., MobileNetV2, CVPR 2018, in the notation of its table 2.
 """

@@ -94,7 +94,7 @@ class Network(_Section):
     """Stride of MobileNetV2's first layer; 1 keeps fine texture, at four times the work."""
     patch_px: int | None = Field(None, ge=2, le=16)
     """MobileNetV2's ``blocks`` behind one layer of patches of this width, in place of its own first layers;
-    ``width``, ``cut`` and ``stem_stride`` mean nothing then."""
+    ``width``, ``cut`` and ``stem_stride`` are not for it."""
     stem: int = Field(32, ge=1, le=512)
     """Channels that a patch becomes."""
     blocks: tuple[Block, ...] = ()
@@ -126,6 +126,9 @@ class Network(_Section):
             return self
         if self.base != "mobilenetv2":
             raise ValueError(f"patch_px: allowed for mobilenetv2, not for {self.base}")
+        for name in ("width", "cut", "stem_stride"):
+            if getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} = {getattr(self, name)}: not allowed beside patch_px")
         if self.tile_px % self.patch_px:
             raise ValueError(f"patch_px = {self.patch_px}: a divisor of tile_px = {self.tile_px} is allowed")
         return self
