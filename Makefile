@@ -47,6 +47,8 @@ coverage: $(VENV)/.for-test
 # Every figure that the README and the model's card state, and docs/model-card.md from them. RUN=folder: the run that
 # the shipped model was converted from, which is not in the repository; without it verify.txt stays as it is.
 FOUND := docs/model-card
+# What int8 gains depends on the processor: two files, of those with dot products of bytes and of those without.
+VNNI := $(shell grep -q _vnni /proc/cpuinfo 2>/dev/null && echo -vnni)
 LOOP := $(BIN)/python -m train.closed_loop
 
 figures: $(VENV)/.for-test
@@ -63,9 +65,9 @@ figures: $(VENV)/.for-test
 	$(BIN)/python -m train.adapt_figures --json >$(FOUND)/adapt.json
 	$(BIN)/python -m train.adapt_figures --measure-focus --json >$(FOUND)/adapt-measured.json
 	$(BIN)/python -m train.adapt_figures --stack $(BLOOD) $(ASSUMED) --json >$(FOUND)/adapt-blood.json
-	$(BIN)/python -m convert.speed default --json >$(FOUND)/speed.json
+	$(BIN)/python -m convert.speed default --json >$(FOUND)/speed$(VNNI).json
 	$(BIN)/python tests/arm64/emulated.py >$(FOUND)/arm64.txt
-	[ -z "$(RUN)" ] || $(BIN)/parfocal convert $(RUN) --verify edge/models/default.tflite >$(FOUND)/verify.txt
+	[ -z "$(RUN)" ] || $(BIN)/parfocal convert $(RUN) --verify edge/models/default.tflite >$(FOUND)/verify$(VNNI).txt
 	$(BIN)/python -m train.model_card
 
 # What is said of the service. The first compares two programs: nothing else should run meanwhile.

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.errors import InputError
-from edge.simulator import specimens
+from edge.simulator import drawing
 from edge.simulator.specimens import SPECIMENS, Specimen, from_image, images_in, make, read_image
 
 DRAWN = [name for name in SPECIMENS if name != "empty"]
@@ -102,7 +102,7 @@ class TestEdges:
     @pytest.mark.parametrize("shape", [(64, 64), (64, 192), (192, 64)])
     def test_a_thread_ends_where_it_began_on_the_other_side(self, shape: tuple[int, int]) -> None:
         for seed in range(20):
-            thread = specimens._fibre(shape, np.random.default_rng(seed))
+            thread = drawing.thread(shape, np.random.default_rng(seed))
             if not thread.any(axis=1).all():
                 thread = thread.T
             assert thread.any(axis=1).all(), "it runs through every row, or through every column"

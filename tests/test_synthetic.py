@@ -187,6 +187,23 @@ class TestHeldOut:
             assert {seed % 3 for seed in seeds} == {number}
             assert len(set(seeds)) == 40
 
+    def test_what_is_held_out_stays_the_same_whatever_is_trained_on(self, sharp: Path) -> None:
+        plain = Data(sharp_folders=(str(sharp),), mix={"folder:0": 1.0, "tissue": 1.0})
+        other = plain.model_copy(
+            update={"train_seed": 5, "train_mix": {"mosaic": 1.0, "folder:0": 1.0}, "variety": 1.0}
+        )
+        for split in SPLITS:
+            same = [
+                np.array_equal(field_specimen(plain, split, k, 32).od, field_specimen(other, split, k, 32).od)
+                for k in range(6)
+            ]
+            assert not any(same) if split == "train" else all(same)
+
+    def test_a_photograph_that_the_training_mix_alone_asks_for_is_missing(self, tmp_path: Path) -> None:
+        data = Data(sharp_folders=(str(tmp_path / "none"),), train_mix={"folder:0": 1.0})
+        with pytest.raises(InputError, match=r"none: no such folder"):
+            synthetic.check_photographs(data)
+
     @pytest.mark.parametrize("count", [1, 5])
     def test_too_few_photographs(self, tmp_path: Path, count: int) -> None:
         for number in range(count):

@@ -19,7 +19,8 @@ from edge.errors import InputError, one_line
 from edge.files import atomic_write_bytes, atomic_write_text
 from edge.model import DEFAULT_PATH
 from train import figures
-from train.model_asked import ASKED, Found
+from train.data import named_recipe
+from train.model_asked import ASKED, PROCESSORS, Found
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,9 +38,9 @@ JSON = (
     "blood-0.5",
     "blood-1",
     "blood-2",
-    "speed",
+    *(f"speed{kind}" for kind in PROCESSORS),
 )
-TEXT = ("verify", "arm64")
+TEXT = (*(f"verify{kind}" for kind in PROCESSORS), "arm64")
 
 
 def page(found: Found) -> str:
@@ -57,9 +58,8 @@ def page(found: Found) -> str:
 
 def _head(found: Found) -> str:
     card: cards.Card = found["card"]
-    data, network, fit = (card.recipe[key] for key in ("data", "network", "fit"))
-    mix = ", ".join(f"{name} {100 * share:.0f} %" for name, share in data["mix"].items())
-    frames = data["train_fields"] * data["defoci_per_field"]
+    data, network = card.recipe["data"], card.recipe["network"]
+    mix = ", ".join(f"{name} {100 * share:.0f} %" for name, share in data["train_mix"].items())
     return f"""# Model card: the shipped model
 
 Written by `make figures` from the card in the file and from measurements; edits here are lost.
@@ -74,11 +74,18 @@ Written by `make figures` from the card in the file and from measurements; edits
 | calibration | temperature {card.temperature:.2f}, tile weight {card.tile_weight:.2f}, fitted on \
 validation specimens |
 | trained on | {card.trained_on}; {card.trained_at} |
-| | {data["train_fields"]} simulated microscopes with a specimen each, {frames} frames, \
-{fit["epochs"]} epochs |
-| specimens | {mix} (`folder:N`: photographs, of which whole slides are held out) |
-| recipe | `train/recipes/default.toml`; log and hashes in `edge/models/record/` |
+| | {_amount(named_recipe("default-start").model_dump())}; then {_amount(card.recipe)} |
+| specimens of these | {mix} (`folder:N`: photographs, of which whole slides are held out); \
+{100 * data["variety"]:.0f} % turned, stained and mixed as no slide is (`train/variety.py`) |
+| recipes | `train/recipes/default-start.toml`, then `default.toml`; logs, hashes: `edge/models/record/` |
 | SHA-256 | `{card.flatbuffer_sha256}` (network without card) |"""
+
+
+def _amount(recipe: dict[str, Any]) -> str:
+    data = recipe["data"]
+    frames = data["train_fields"] * data["defoci_per_field"]
+    microscopes = f"{data['train_fields']} simulated microscopes with a specimen each"
+    return f"{microscopes}, {frames} frames, {recipe['fit']['epochs']} epochs"
 
 
 def _network(network: dict[str, Any]) -> str:
@@ -209,8 +216,10 @@ second look does."""
 
 
 def _verified(found: Found) -> str:
-    speed = found["speed"]
-    ms = {name: timing["median_ms"] for name, timing in speed["ms"].items()}
+    speeds = _table(
+        ("processor", "stock, int8", "stock, int8 over float", "tiles of a frame", "a whole look"),
+        [_speed(found[f"speed{kind}"], name) for kind, name in PROCESSORS.items()],
+    )
     return f"""## The file on other runtimes and processors
 
 `parfocal convert RUN --verify edge/models/default.tflite`:
@@ -225,11 +234,24 @@ def _verified(found: Found) -> str:
 {found["arm64"].strip()}
 ```
 
-`python -m convert.speed default` ({speed["machine"]}, {speed["runtime"]}, one thread): stock MobileNetV2 1.0
-at 224 px {ms["stock"]:.1f} ms, {speed["tiles"]} tiles of a frame {ms["tiles"]:.1f} ms, a whole look
-{ms["look"]:.1f} ms. What int8 gains depends on the processor: here the stock network is
-{speed["stock_speedup"]:.2f} times as fast in int8 as in float. Dot-product instructions for int8 (VNNI; most
-Arm since Cortex-A76) are what it gains by; the Pi 4 and older have none."""
+`python -m convert.speed default`, one thread; stock is MobileNetV2 1.0 at 224 px. Times depend on the
+network's shapes alone, so one of the two may be of an earlier network of the same shapes:
+
+{speeds}
+
+What int8 gains depends on the processor. Dot-product instructions for int8 (VNNI; most Arm since Cortex-A76)
+are what it gains by; the Pi 4 and older have none."""
+
+
+def _speed(speed: dict[str, Any], processor: str) -> tuple[str, ...]:
+    ms = {name: timing["median_ms"] for name, timing in speed["ms"].items()}
+    return (
+        f"{speed['machine']}: {processor}",
+        f"{ms['stock']:.1f} ms",
+        f"{speed['stock_speedup']:.2f} times as fast",
+        f"{ms['tiles']:.1f} ms ({speed['tiles']})",
+        f"{ms['look']:.1f} ms",
+    )
 
 
 def _loop_table(rows: dict[str, Found]) -> str:

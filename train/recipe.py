@@ -20,6 +20,8 @@ else:
     import tomli as tomllib
 
 Share = Annotated[float, Field(ge=0, le=1)]
+#: A kind of specimen that training alone draws (`train.variety.mosaic`).
+MOSAIC = "mosaic"
 #: NumPy and Keras seed from 32 bits.
 LARGEST_SEED = 2**32 - 1
 MOST_EPOCHS = 1000
@@ -33,6 +35,9 @@ class Data(_Section):
     """Synthetic fields: how many, how large, of what."""
 
     seed: int = Field(1, ge=0, le=LARGEST_SEED)
+    train_seed: int | None = Field(None, ge=0, le=LARGEST_SEED)
+    """Of the fields that are trained on; ``seed`` where None. Another one: to go on with fields not seen yet,
+    against the same validation and test."""
     train_fields: int = Field(5000, ge=1)
     """Microscopes with one specimen each; every field is seen at ``defoci_per_field`` distances."""
     val_fields: int = Field(300, ge=1)
@@ -54,6 +59,10 @@ class Data(_Section):
     """Patterns of file names, such as ``slide7_*``, held out instead: whole slides, where names tell them."""
     mix: dict[str, float] = Field(default_factory=lambda: {"tissue": 1.0})
     """Weights of specimens: procedural names, or ``folder:N`` for the N-th sharp folder, from 0."""
+    train_mix: dict[str, float] = Field(default_factory=dict)
+    """The same for training alone, which may have ``mosaic`` too; ``mix`` where empty."""
+    variety: Share = 0.0
+    """Share of the training fields that are turned, stained and mixed as no slide is (`train.variety`)."""
 
     @model_validator(mode="after")
     def _both_are_held_out(self) -> Data:
@@ -64,14 +73,19 @@ class Data(_Section):
     @model_validator(mode="after")
     def _mix_is_known(self) -> Data:
         folders = [f"folder:{k}" for k in range(len(self.sharp_folders))]
-        for name, weight in self.mix.items():
-            if name not in SPECIMENS and name not in folders:
-                raise ValueError(f"mix: {name!r}: allowed are {', '.join([*SPECIMENS, *folders])}")
-            if weight < 0:
-                raise ValueError(f"mix: {name} = {weight:g}: 0 or more is allowed")
-        if not any(self.mix.values()):
-            raise ValueError("mix: a weight above 0 is needed")
+        self._check_mix("mix", self.mix, [*SPECIMENS, *folders])
+        if self.train_mix:
+            self._check_mix("train_mix", self.train_mix, [*SPECIMENS, MOSAIC, *folders])
         return self
+
+    def _check_mix(self, key: str, mix: dict[str, float], allowed: list[str]) -> None:
+        for name, weight in mix.items():
+            if name not in allowed:
+                raise ValueError(f"{key}: {name!r}: allowed are {', '.join(allowed)}")
+            if weight < 0:
+                raise ValueError(f"{key}: {name} = {weight:g}: 0 or more is allowed")
+        if not any(mix.values()):
+            raise ValueError(f"{key}: a weight above 0 is needed")
 
 
 #: The last block that can be kept, of each network.

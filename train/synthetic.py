@@ -21,8 +21,9 @@ from edge.simulator.formation import ImageFormer, Imaging, points_needed, source
 from edge.simulator.sensor import Exposer, Sensor
 from edge.simulator.specimens import SPECIMENS, Specimen, from_image, images_in, make, read_image
 from train.pool import Pool
-from train.recipe import Data, Recipe
+from train.recipe import MOSAIC, Data, Recipe
 from train.tile_data import FieldTiles, stored
+from train.variety import mosaic, turned, varied
 
 Split = Literal["train", "val", "test"]
 _SPLIT_SEED = {"train": 0, "val": 1, "test": 2}
@@ -68,22 +69,40 @@ def _side(data: Data, number: int, file: Path) -> Split:
 def check_photographs(data: Data) -> None:
     """Raise InputError where a folder of photographs that the mix asks for is missing or has too few."""
     for number in range(len(data.sharp_folders)):
-        if data.mix.get(f"folder:{number}"):
+        if data.mix.get(f"folder:{number}") or data.train_mix.get(f"folder:{number}"):
             photographs(data, number, "train")
 
 
 def field_specimen(data: Data, split: Split, index: int, size: int) -> Specimen:
     """The specimen of field ``index`` at ``size`` square pixels."""
-    rng = np.random.default_rng((data.seed, _SPLIT_SEED[split], index, 7))
-    names = sorted(data.mix)
-    weights = np.array([data.mix[n] for n in names], float)
+    rng = _generator(data, split, index, 7)
+    vary = split == "train" and data.variety > 0 and rng.random() < data.variety
+    specimen = _drawn(data, split, size, rng, turn=vary)
+    if vary:
+        specimen = varied(specimen, rng, lambda: _drawn(data, split, size, rng, turn=True))
+    return specimen
+
+
+def _generator(data: Data, split: Split, index: int, purpose: int) -> np.random.Generator:
+    own = data.train_seed if split == "train" else None
+    return np.random.default_rng((data.seed if own is None else own, _SPLIT_SEED[split], index, purpose))
+
+
+def _drawn(data: Data, split: Split, size: int, rng: np.random.Generator, *, turn: bool) -> Specimen:
+    """A specimen of the mix; a photograph turned before, where ``turn``."""
+    mix = (data.train_mix if split == "train" else {}) or data.mix
+    names = sorted(mix)
+    weights = np.array([mix[n] for n in names], float)
     name = names[int(rng.choice(len(names), p=weights / weights.sum()))]
+    if name == MOSAIC:
+        return mosaic((size, size), rng)
     if name in SPECIMENS:
         return make(name, (size, size), int(rng.integers(1 << 40)) * 3 + _SPLIT_SEED[split])
     number = int(name.removeprefix("folder:"))  # the recipe has seen to it that it is one
     files = photographs(data, number, split)
-    file = files[int(rng.integers(len(files)))]
-    return from_image(_photograph(file), (size, size), rng, name=Path(data.sharp_folders[number]).name)
+    image = _photograph(files[int(rng.integers(len(files)))])
+    image = turned(image, rng) if turn else image
+    return from_image(image, (size, size), rng, name=Path(data.sharp_folders[number]).name)
 
 
 @lru_cache(maxsize=128)
@@ -99,7 +118,7 @@ def field_tiles(recipe: Recipe, split: Split, index: int, dof_um: float | None =
     data, network = recipe.data, recipe.network
     size = data.train_frame_px if split == "train" else data.test_frame_px
     specimen = field_specimen(data, split, index, size)
-    rng = np.random.default_rng((data.seed, _SPLIT_SEED[split], index, 11))
+    rng = _generator(data, split, index, 11)
     imaging = Imaging.random(rng) if data.optics == "random" else Imaging()
     sensor = Sensor.random(rng) if data.optics == "random" else Sensor()
     former, exposer = ImageFormer(specimen, imaging), Exposer(sensor, specimen.shape, rng)

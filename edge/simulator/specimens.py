@@ -17,8 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.errors import InputError
-
-Float = NDArray[np.float32]
+from edge.simulator.drawing import (
+    Float,
+    draw_cells,
+    noise,
+    pale_disc,
+    per_area,
+    soft_step,
+    stamp,
+    thread,
+)
 
 #: Optical density per unit of stain in red, green, blue (Ruifrok & Johnston 2001, rounded; Giemsa by eye).
 HAEMATOXYLIN = (0.65, 0.70, 0.29)
@@ -66,18 +74,18 @@ def make(name: str, shape: tuple[int, int], seed: int, slide_seed: int | None = 
 
 def stained_tissue(shape: tuple[int, int], rng: np.random.Generator, slide: np.random.Generator) -> Specimen:
     """Haematoxylin and eosin: a fibrous pink matrix with holes, and nuclei with chromatin texture."""
-    fibres = _noise(
+    fibres = noise(
         shape, rng, 2.2 + slide.uniform(0, 0.8), stretch=slide.uniform(1, 4), angle=rng.uniform(0, math.pi)
     )
-    patches = _noise(shape, rng, 3.4)
-    eosin = np.clip(0.42 + 0.28 * fibres, 0, None) * _soft_step(patches + rng.uniform(0.2, 1.4), 0.15)
-    chromatin = np.clip(1 + 0.55 * _noise(shape, rng, 1.4), 0.15, None)
-    cells = _draw_cells(
-        shape, rng, count=_per_area(shape, slide.uniform(4, 22)), radius=(6, 14), elongation=0.6
+    patches = noise(shape, rng, 3.4)
+    eosin = np.clip(0.42 + 0.28 * fibres, 0, None) * soft_step(patches + rng.uniform(0.2, 1.4), 0.15)
+    chromatin = np.clip(1 + 0.55 * noise(shape, rng, 1.4), 0.15, None)
+    cells = draw_cells(
+        shape, rng, count=per_area(shape, slide.uniform(4, 22)), radius=(6, 14), elongation=0.6
     )
     nuclei = cells * chromatin * slide.uniform(0.7, 1.3)
-    od = _dye(HAEMATOXYLIN, nuclei, slide) + _dye(EOSIN, eosin * slide.uniform(0.5, 1.1), slide)
-    phase = slide.uniform(0.1, 0.9) * (0.6 * eosin + nuclei + 0.15 * _noise(shape, rng, 2.0))
+    od = dye(HAEMATOXYLIN, nuclei, slide) + dye(EOSIN, eosin * slide.uniform(0.5, 1.1), slide)
+    phase = slide.uniform(0.1, 0.9) * (0.6 * eosin + nuclei + 0.15 * noise(shape, rng, 2.0))
     return _specimen("tissue", od, phase, rng)
 
 
@@ -89,26 +97,26 @@ def blood_film(shape: tuple[int, int], rng: np.random.Generator, slide: np.rando
     for _ in range(max(count, 2)):
         y, x, r = rng.uniform(0, shape[0]), rng.uniform(0, shape[1]), radius * rng.normal(1, 0.09)
         pallor, pallor_size = rng.uniform(0.1, 0.85), rng.uniform(0.35, 0.6)
-        _stamp(thickness, y, x, r, rng, partial(_pale_disc, pallor=pallor, pallor_size=pallor_size))
-    platelets = _draw_cells(shape, rng, _per_area(shape, rng.uniform(0, 3)), (2, 4), 0.3)
-    white = _draw_cells(shape, rng, int(rng.random() < 0.4), (radius * 1.0, radius * 1.5), 0.4)
-    white *= np.clip(1 + 0.4 * _noise(shape, rng, 1.6), 0.2, None)
-    grain = np.asarray(1 + 0.06 * _noise(shape, rng, 1.2), np.float32)
-    od = _dye(HAEMOGLOBIN, thickness * grain * slide.uniform(0.4, 1.0), slide)
-    od += _dye(HAEMATOXYLIN, white + 0.7 * platelets, slide)
+        stamp(thickness, y, x, r, rng, partial(pale_disc, pallor=pallor, pallor_size=pallor_size))
+    platelets = draw_cells(shape, rng, per_area(shape, rng.uniform(0, 3)), (2, 4), 0.3)
+    white = draw_cells(shape, rng, int(rng.random() < 0.4), (radius * 1.0, radius * 1.5), 0.4)
+    white *= np.clip(1 + 0.4 * noise(shape, rng, 1.6), 0.2, None)
+    grain = np.asarray(1 + 0.06 * noise(shape, rng, 1.2), np.float32)
+    od = dye(HAEMOGLOBIN, thickness * grain * slide.uniform(0.4, 1.0), slide)
+    od += dye(HAEMATOXYLIN, white + 0.7 * platelets, slide)
     phase = slide.uniform(0.4, 2.2) * thickness + 0.6 * white + 0.4 * platelets
     return _specimen("blood", od, phase, rng)
 
 
 def sparse_debris(shape: tuple[int, int], rng: np.random.Generator, slide: np.random.Generator) -> Specimen:
     """A nearly empty smear: dark specks, clear refracting grains, a fibre or two."""
-    specks = _draw_cells(shape, rng, _per_area(shape, rng.uniform(2, 8)), (1.5, 6), 0.6)
-    grains = _draw_cells(shape, rng, _per_area(shape, rng.uniform(1, 6)), (2, 10), 0.5)
+    specks = draw_cells(shape, rng, per_area(shape, rng.uniform(2, 8)), (1.5, 6), 0.6)
+    grains = draw_cells(shape, rng, per_area(shape, rng.uniform(1, 6)), (2, 10), 0.5)
     fibre = np.zeros(shape, np.float32)
     for _ in range(int(rng.integers(0, 3))):
-        fibre += _fibre(shape, rng)
-    od = _dye((0.7, 0.7, 0.7), specks * slide.uniform(0.6, 1.6), slide)
-    od += _dye(EOSIN, 0.4 * grains + 0.5 * fibre, slide)
+        fibre += thread(shape, rng)
+    od = dye((0.7, 0.7, 0.7), specks * slide.uniform(0.6, 1.6), slide)
+    od += dye(EOSIN, 0.4 * grains + 0.5 * fibre, slide)
     phase = slide.uniform(0.3, 1.6) * (grains + 0.4 * specks + 0.5 * fibre)
     return _specimen("debris", od, phase, rng)
 
@@ -205,7 +213,7 @@ def from_image(
     if rng.random() < 0.5:
         density = density[::-1]
     od = np.ascontiguousarray(np.moveaxis(density, 2, 0)) * np.float32(slide.uniform(0.6, 1.3))
-    phase = od.mean(axis=0) * slide.uniform(0.1, 2.0) + 0.1 * rng.uniform(0, 1) * _noise(shape, rng, 2.0)
+    phase = od.mean(axis=0) * slide.uniform(0.1, 2.0) + 0.1 * rng.uniform(0, 1) * noise(shape, rng, 2.0)
     return _specimen(name, od, phase, rng)
 
 
@@ -239,102 +247,11 @@ def _periodic(image: Float) -> Float:
 
 
 def _specimen(name: str, od: Float, phase: Float, rng: np.random.Generator) -> Specimen:
-    share = _soft_step(_noise(phase.shape, rng, 3.0), 0.4)
+    share = soft_step(noise(phase.shape, rng, 3.0), 0.4)
     od = np.asarray(np.clip(od, 0, 3), np.float32)
     return Specimen(name, od, phase.astype(np.float32), share.astype(np.float32))
 
 
-def _dye(stain: tuple[float, float, float], amount: Float, rng: np.random.Generator) -> Float:
+def dye(stain: tuple[float, float, float], amount: Float, rng: np.random.Generator) -> Float:
     colour = np.clip(np.asarray(stain) * rng.normal(1, 0.2, 3), 0.02, None).astype(np.float32)
     return np.asarray(colour[:, None, None] * np.clip(amount, 0, None)[None], np.float32)
-
-
-def _per_area(shape: tuple[int, int], per_128_px_square: float) -> int:
-    return max(1, round(per_128_px_square * shape[0] * shape[1] / 128**2))
-
-
-def _noise(
-    shape: tuple[int, ...],
-    rng: np.random.Generator,
-    exponent: float,
-    stretch: float = 1.0,
-    angle: float = 0.0,
-) -> Float:
-    """Periodic noise with amplitude spectrum ``f ** -(exponent / 2)``, zero mean and unit variance."""
-    from scipy import fft
-
-    fy, fx = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]
-    u, v = fx * math.cos(angle) + fy * math.sin(angle), -fx * math.sin(angle) + fy * math.cos(angle)
-    radius = np.sqrt((u * stretch) ** 2 + v**2 + (1.0 / max(shape)) ** 2)
-    spectrum = fft.rfft2(rng.standard_normal(shape).astype(np.float32)) * radius ** (-exponent / 2)
-    spectrum[0, 0] = 0
-    out = fft.irfft2(spectrum, s=shape)
-    return np.asarray(out / out.std(), np.float32)
-
-
-def _soft_step(x: Float, width: float) -> Float:
-    return np.asarray(1 / (1 + np.exp(-np.clip(x / width, -30, 30))), np.float32)
-
-
-def _disc(q: Float, height: float = 1.0) -> Float:
-    """A disc of radius 1 with an edge about a tenth of it wide."""
-    return np.asarray(height * _soft_step(1 - q, 0.035), np.float32)
-
-
-def _pale_disc(q: Float, pallor: float, pallor_size: float) -> Float:
-    """A disc that is thinner in the middle by ``pallor``, its share of the thickness."""
-    return np.asarray(_disc(q) * (1 - pallor * np.exp(-((q / pallor_size) ** 2) * 2)), np.float32)
-
-
-def _stamp(
-    out: Float,
-    y: float,
-    x: float,
-    radius: float,
-    rng: np.random.Generator,
-    profile: Callable[[Float], Float],
-    elongation: float = 0.12,
-) -> None:
-    """Add ``profile(r / radius)`` of a slightly wobbly ellipse at (y, x) to ``out``; the edges wrap."""
-    height, width = out.shape
-    reach = min(math.ceil(radius * (1.4 + elongation)) + 2, height // 2 - 1, width // 2 - 1)
-    dy, dx = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
-    dy, dx = dy - np.float32(y % 1), dx - np.float32(x % 1)
-    angle, axis = rng.uniform(0, math.pi), 1 + elongation * rng.uniform(0, 1)
-    u, v = dx * math.cos(angle) + dy * math.sin(angle), -dx * math.sin(angle) + dy * math.cos(angle)
-    theta = np.arctan2(v, u)
-    wobble = 1 + sum(rng.normal(0, 0.03) * np.cos(k * theta + rng.uniform(0, 6.28)) for k in (2, 3, 4, 5))
-    q = (np.hypot(u / axis, v * axis) / (radius * wobble)).astype(np.float32)
-    rows = (int(y) + np.arange(-reach, reach + 1)) % height
-    cols = (int(x) + np.arange(-reach, reach + 1)) % width
-    out[np.ix_(rows, cols)] += profile(q)
-
-
-def _draw_cells(
-    shape: tuple[int, int],
-    rng: np.random.Generator,
-    count: int,
-    radius: tuple[float, float],
-    elongation: float,
-) -> Float:
-    out = np.zeros(shape, np.float32)
-    for _ in range(count):
-        depth = rng.uniform(0.5, 1.2)
-        y, x, r = rng.uniform(0, shape[0]), rng.uniform(0, shape[1]), rng.uniform(*radius)
-        _stamp(out, y, x, r, rng, partial(_disc, height=depth), elongation)
-    return out
-
-
-def _fibre(shape: tuple[int, int], rng: np.random.Generator) -> Float:
-    """A curved thread across the field: the distance to a sine, as a soft band."""
-    from scipy import ndimage
-
-    yy, xx = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    across, along = shape
-    if rng.random() < 0.5:
-        yy, xx = xx, yy
-        along, across = shape
-    wave = across * (rng.uniform(0.2, 0.8) + 0.12 * np.sin(2 * math.pi * (xx / along + rng.uniform())))
-    width = rng.uniform(1.0, 3.0)
-    band = (np.abs(yy - wave) < width).astype(np.float32)
-    return np.asarray(ndimage.gaussian_filter(band, 0.7), np.float32)
