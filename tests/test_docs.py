@@ -221,6 +221,8 @@ def test_the_readme_states_what_was_measured() -> None:
         assert row in README
     one_sided = json.loads((ROOT / "docs" / "bench" / "focus-one-sided.json").read_text(encoding="utf-8"))
     assert f"ours takes {one_sided['strategies']['parfocal']['seconds_median']:.2f} s" in README
+    loop = json.loads((ROOT / "docs" / "model-card" / "loop.json").read_text(encoding="utf-8"))["all"]
+    assert f"in the model's card {100 * loop['within_1_dof']:.1f} % of {loop['runs']} other runs" in README
 
 
 def test_what_the_troubleshooting_quotes_is_said() -> None:

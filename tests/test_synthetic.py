@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -27,9 +28,10 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def print_digest_of_two_processes() -> None:
-    """For a process of its own: the tiles' hash, made by Dask."""
+    """For a process of its own: the hash of tiles made by Dask, and its workers' environment."""
     with opened(processes=2) as pool:
         print(summary(collect(generate(tiny.recipe(), "train", pool)))["sha256"])
+        print(*pool.map(os.environ.get, ["MALLOC_TRIM_THRESHOLD_", "OPENCV_FOR_THREADS_NUM"]))
 
 
 @pytest.fixture
@@ -63,7 +65,9 @@ class TestGenerate:
             text=True,
             check=True,
         )
-        assert done.stdout.strip() == summary(made["train"])["sha256"]
+        digest, environment = done.stdout.splitlines()
+        assert digest == summary(made["train"])["sha256"]
+        assert environment == "None 1", "freed memory is kept, and each process has one thread"
         assert done.stderr == ""
 
     def test_micrometres_where_a_depth_of_field_is_known(self) -> None:

@@ -17,7 +17,7 @@ _AHEAD = 4
 _PATIENCE_S = 10
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 #: Of each process here; without Dask's own MALLOC_TRIM_THRESHOLD_, which gives every freed image back to the
-#: system, page by page: the simulator then takes three times as long.
+#: system, page by page: the simulator then takes two to three times as long.
 _ENVIRONMENT = dict.fromkeys(_ONE_THREAD, 1)
 
 

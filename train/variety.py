@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.simulator.drawing import Float, disc, noise, per_area, soft_step, stamp
-from edge.simulator.specimens import Specimen
+from edge.simulator.specimens import Specimen, specimen_of
 from train.recipe import MOSAIC
 
 
@@ -36,9 +36,8 @@ def mosaic(shape: tuple[int, int], rng: np.random.Generator) -> Specimen:
         layers += (amounts.astype(np.float32)[:, None, None] - layers) * cover
     layers *= np.clip(1 + roughness * noise(shape, rng, rng.uniform(1, 2.5)), 0, None)
     od = np.tensordot(dyes, layers[:3], axes=(0, 0))
-    od = od.clip(0, 3).astype(np.float32)
     phase = rng.uniform(0.1, 1.5) * (layers[:3].mean(axis=0) + rng.uniform(0, 0.7) * layers[3])
-    return Specimen(MOSAIC, od, phase.astype(np.float32), _layers(shape, rng))
+    return specimen_of(MOSAIC, od, phase, rng)
 
 
 def turned(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -68,7 +67,7 @@ def varied(specimen: Specimen, rng: np.random.Generator, other: Callable[[], Spe
         material = np.tensordot(rng.dirichlet(np.ones(3)), od, axes=1)
         phase = material * rng.uniform(0.1, 2.0) + 0.1 * rng.random() * noise(phase.shape, rng, 2.0)
     phase = phase * np.exp(rng.normal(0, 0.25))
-    return Specimen(specimen.name, od, phase.astype(np.float32), _layers(phase.shape, rng))
+    return specimen_of(specimen.name, od, phase, rng)
 
 
 def restained(od: Float, rng: np.random.Generator) -> Float:
@@ -78,7 +77,3 @@ def restained(od: Float, rng: np.random.Generator) -> Float:
     out = np.tensordot(mixing * np.exp(rng.normal(0, 0.35, (3, 1))), od, axes=1)
     top = max(float(np.percentile(out, 99)), 1e-3)
     return np.asarray((top * (out.clip(0) / top) ** np.exp(rng.normal(0, 0.2))).clip(0, 3), np.float32)
-
-
-def _layers(shape: tuple[int, ...], rng: np.random.Generator) -> Float:
-    return soft_step(noise(shape, rng, 3.0), 0.4)

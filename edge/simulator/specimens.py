@@ -84,9 +84,9 @@ def stained_tissue(shape: tuple[int, int], rng: np.random.Generator, slide: np.r
         shape, rng, count=per_area(shape, slide.uniform(4, 22)), radius=(6, 14), elongation=0.6
     )
     nuclei = cells * chromatin * slide.uniform(0.7, 1.3)
-    od = dye(HAEMATOXYLIN, nuclei, slide) + dye(EOSIN, eosin * slide.uniform(0.5, 1.1), slide)
+    od = _dye(HAEMATOXYLIN, nuclei, slide) + _dye(EOSIN, eosin * slide.uniform(0.5, 1.1), slide)
     phase = slide.uniform(0.1, 0.9) * (0.6 * eosin + nuclei + 0.15 * noise(shape, rng, 2.0))
-    return _specimen("tissue", od, phase, rng)
+    return specimen_of("tissue", od, phase, rng)
 
 
 def blood_film(shape: tuple[int, int], rng: np.random.Generator, slide: np.random.Generator) -> Specimen:
@@ -102,10 +102,10 @@ def blood_film(shape: tuple[int, int], rng: np.random.Generator, slide: np.rando
     white = draw_cells(shape, rng, int(rng.random() < 0.4), (radius * 1.0, radius * 1.5), 0.4)
     white *= np.clip(1 + 0.4 * noise(shape, rng, 1.6), 0.2, None)
     grain = np.asarray(1 + 0.06 * noise(shape, rng, 1.2), np.float32)
-    od = dye(HAEMOGLOBIN, thickness * grain * slide.uniform(0.4, 1.0), slide)
-    od += dye(HAEMATOXYLIN, white + 0.7 * platelets, slide)
+    od = _dye(HAEMOGLOBIN, thickness * grain * slide.uniform(0.4, 1.0), slide)
+    od += _dye(HAEMATOXYLIN, white + 0.7 * platelets, slide)
     phase = slide.uniform(0.4, 2.2) * thickness + 0.6 * white + 0.4 * platelets
-    return _specimen("blood", od, phase, rng)
+    return specimen_of("blood", od, phase, rng)
 
 
 def sparse_debris(shape: tuple[int, int], rng: np.random.Generator, slide: np.random.Generator) -> Specimen:
@@ -115,10 +115,10 @@ def sparse_debris(shape: tuple[int, int], rng: np.random.Generator, slide: np.ra
     fibre = np.zeros(shape, np.float32)
     for _ in range(int(rng.integers(0, 3))):
         fibre += thread(shape, rng)
-    od = dye((0.7, 0.7, 0.7), specks * slide.uniform(0.6, 1.6), slide)
-    od += dye(EOSIN, 0.4 * grains + 0.5 * fibre, slide)
+    od = _dye((0.7, 0.7, 0.7), specks * slide.uniform(0.6, 1.6), slide)
+    od += _dye(EOSIN, 0.4 * grains + 0.5 * fibre, slide)
     phase = slide.uniform(0.3, 1.6) * (grains + 0.4 * specks + 0.5 * fibre)
-    return _specimen("debris", od, phase, rng)
+    return specimen_of("debris", od, phase, rng)
 
 
 def empty_field(shape: tuple[int, int], rng: np.random.Generator, slide: np.random.Generator) -> Specimen:
@@ -214,7 +214,7 @@ def from_image(
         density = density[::-1]
     od = np.ascontiguousarray(np.moveaxis(density, 2, 0)) * np.float32(slide.uniform(0.6, 1.3))
     phase = od.mean(axis=0) * slide.uniform(0.1, 2.0) + 0.1 * rng.uniform(0, 1) * noise(shape, rng, 2.0)
-    return _specimen(name, od, phase, rng)
+    return specimen_of(name, od, phase, rng)
 
 
 def _crop_or_mirror(density: Float, shape: tuple[int, int], rng: np.random.Generator) -> Float:
@@ -246,12 +246,13 @@ def _periodic(image: Float) -> Float:
     return np.asarray(image - fft.ifft2(spectrum, axes=(0, 1)).real, np.float32)
 
 
-def _specimen(name: str, od: Float, phase: Float, rng: np.random.Generator) -> Specimen:
+def specimen_of(name: str, od: Float, phase: Float, rng: np.random.Generator) -> Specimen:
+    """A specimen of ``od`` ``(3, H, W)`` clipped to 0 to 3 and ``phase`` ``(H, W)``, in two layers."""
     share = soft_step(noise(phase.shape, rng, 3.0), 0.4)
     od = np.asarray(np.clip(od, 0, 3), np.float32)
     return Specimen(name, od, phase.astype(np.float32), share.astype(np.float32))
 
 
-def dye(stain: tuple[float, float, float], amount: Float, rng: np.random.Generator) -> Float:
+def _dye(stain: tuple[float, float, float], amount: Float, rng: np.random.Generator) -> Float:
     colour = np.clip(np.asarray(stain) * rng.normal(1, 0.2, 3), 0.02, None).astype(np.float32)
     return np.asarray(colour[:, None, None] * np.clip(amount, 0, None)[None], np.float32)
