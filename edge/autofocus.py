@@ -83,7 +83,6 @@ class Autofocus:
     looks: int = 0
 
     def __post_init__(self) -> None:
-        self.belief = Belief(self.settings.low, self.settings.high, self.settings.gains)
         self._seen: list[tuple[float, float]] = []
         self._informative: list[float] = []
         self._told = False

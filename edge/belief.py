@@ -174,21 +174,23 @@ class Belief:
 
     def around(self, tolerance: float) -> Array:
         """For each place, ``(cells,)``: the mass within ``tolerance`` dof (of the network) of it."""
-        return self._near(self.places, tolerance)
-
-    def near(self, place: float, tolerance: float) -> float:
-        """The mass within ``tolerance`` dof (of the network) of ``place``."""
-        return float(self._near(np.array([place]), tolerance)[0])
-
-    def _near(self, places: Array, tolerance: float) -> Array:
-        """The same for any ``places`` ``(N,)``; a cell that lies partly within counts in part."""
-        out = np.zeros(len(places))
+        out = np.zeros(len(self.places))
         edges = np.append(self.places - self.step / 2, self.places[-1] + self.step / 2)
         for gain, row in zip(self.gains, self.mass, strict=True):
             below = np.append(0.0, np.cumsum(row))
             half = tolerance / abs(float(gain))
-            out += np.interp(places + half, edges, below) - np.interp(places - half, edges, below)
+            out += np.interp(self.places + half, edges, below) - np.interp(self.places - half, edges, below)
         return np.clip(out, 0.0, 1.0)
+
+    def near(self, place: float, tolerance: float) -> float:
+        """The mass within ``tolerance`` dof (of the network) of ``place``.
+
+        A cell that lies partly within counts in part.
+        """
+        half = tolerance / np.abs(self.gains)[:, None]
+        distance = np.abs(self.places - place)[None, :]
+        within = np.clip((half - distance) / self.step + 0.5, 0.0, np.minimum(1.0, 2 * half / self.step))
+        return min(1.0, float((self.mass * within).sum()))
 
     def spread(self, place: float, reach: float) -> float:
         """Standard deviation, in dof, of the mass within ``reach`` (dof, more than a step) of ``place``."""

@@ -20,7 +20,9 @@ Frame = NDArray[np.uint8]
 Scalar = TypeVar("Scalar", np.uint8, np.float32)
 
 #: Noise is measured in the middle of a frame, of at most this size.
-_NOISE_PX = 256
+_NOISE_PX = 160
+#: The background of so many pixels at the most: two hundred of them are brighter.
+_BACKGROUND_SAMPLES = 10_000
 
 
 class View:
@@ -87,10 +89,10 @@ def resample(frame: Frame, scale: float, smallest_px: int) -> Frame:
 
 
 def background_of(image: Frame) -> Float:
-    """The 98th percentile of each channel, ``(3,)`` float32, of every third pixel of ``(H, W, 3)`` uint8."""
-    return np.array(
-        [_percentile(channel, 0.98) for channel in np.moveaxis(image[::3, ::3], 2, 0)], np.float32
-    )
+    """The 98th percentile of each channel, ``(3,)`` float32, of a grid of pixels of ``(H, W, 3)`` uint8."""
+    every = max(1, math.ceil(math.sqrt(image.shape[0] * image.shape[1] / _BACKGROUND_SAMPLES)))
+    grid = image[::every, ::every]
+    return np.array([_percentile(channel, 0.98) for channel in np.moveaxis(grid, 2, 0)], np.float32)
 
 
 def _percentile(values: Frame, share: float) -> float:

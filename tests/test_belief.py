@@ -273,13 +273,24 @@ class TestRead:
         assert fine == pytest.approx(2 * finer, rel=0.2)
         assert finer > 0
 
-    def test_around_is_the_mass_about_each_place(self) -> None:
-        belief = Belief(-20, 20)
+    @pytest.mark.parametrize("tolerance", [0.02, 0.33, 1.0, 100.0])
+    def test_around_is_the_mass_about_each_place(self, tolerance: float) -> None:
+        belief = Belief(-20, 20, UNKNOWN)
         belief.see(3.0, log_normal(5.0), BINS)
-        around = belief.around(1.0)
+        around = belief.around(tolerance)
         for k in (0, 57, 180, len(around) - 1):
-            alone = belief.read(float(belief.places[k]), 1.0, -20, 20).within
+            alone = belief.read(float(belief.places[k]), tolerance, -20, 20).within
             assert around[k] == pytest.approx(alone, abs=1e-9)
+        assert around.max() > 0.003
+
+    def test_between_two_places_a_cell_counts_in_part(self) -> None:
+        belief = Belief(-1, 1, Gains((1.0,), (1.0,)))
+        belief.mass = np.zeros_like(belief.mass)
+        belief.mass[0, 10] = 1.0  # from -0.05 to 0.05
+        assert [belief.near(z, 0.2) for z in (0.0, 0.15, 0.18, 0.2, 0.24, 0.26)] == pytest.approx(
+            [1.0, 1.0, 0.7, 0.5, 0.1, 0.0]
+        )
+        assert belief.near(0.02, 0.01) == pytest.approx(0.2)
 
     def test_histogram(self) -> None:
         belief = Belief(-20, 20)

@@ -79,6 +79,16 @@ def test_one_colour_is_light_too(channel: int) -> None:
     assert fault_of(image) is None, "neither black nor without detail in the other channels"
 
 
+@pytest.mark.parametrize(("share", "healthy"), [(0.89, True), (0.975, True), (0.985, False)])
+@pytest.mark.parametrize("shape", [(300, 400), (1200, 1600)])
+def test_how_much_is_clipped_is_told_finely(share: float, healthy: bool, shape: tuple[int, int]) -> None:
+    image = np.full((*shape, 3), 255, np.uint8)
+    image[np.random.default_rng(0).random(shape) >= share] = 120
+    said = fault_of(image)
+    assert (said is None) == healthy
+    assert healthy or said is None or "98.5%" in said or "98.4%" in said or "98.6%" in said
+
+
 def test_large_frames_are_sampled() -> None:
     image = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), dtype=np.uint8)
     took_s = []

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from edge import tiles, view
 from edge.simulator.sensor import Exposer, Sensor
@@ -92,6 +93,30 @@ class TestExtract:
             light[y : y + 32, x : x + 32] = 0.7 + patch - patch.mean()
         found = tiles.extract(frame_of(light), 1.0, size_px=SIZE_PX, most=9)
         np.testing.assert_array_equal(found.corners, [[2 * SIZE_PX, 3 * SIZE_PX], [0, SIZE_PX]])
+
+    @pytest.mark.parametrize(("height", "width"), [(384, 384), (257, 391)])
+    def test_information_is_the_contrast_between_two_blurs(self, height: int, width: int) -> None:
+        """As it would come out at full size, in double precision and by another library."""
+        light = texture(height, width, contrast=0.15)[:, :, None] * np.linspace(0.9, 1, width)[:, None]
+        frame = frame_of(light[:, :, 0])
+        found = tiles.extract(frame, 1.0, size_px=128, most=9, at_least=9)
+        mean = frame.mean(axis=2) / view.background_of(frame).mean()
+        fine = ndimage.gaussian_filter(mean, 2.0, mode="mirror")
+        band = fine - ndimage.gaussian_filter(fine, 14.0, mode="mirror")
+        noise = view.noise_sigma(view.brightness(frame, view.background_of(frame)))
+        threshold = max(0.004, 2 * noise / (2 * math.sqrt(math.pi) * 2.0))
+        wanted = [band[y : y + 128, x : x + 128].std() / threshold for y, x in found.corners]
+        assert len(found) >= 6
+        assert found.information == pytest.approx(wanted, rel=0.03)
+
+    def test_shading_is_taken_off_before_it_is_blurred(self) -> None:
+        y, x = np.mgrid[-1:1:96j, -1:1:130j].astype(np.float32)
+        lamp = 1 + 0.3 * x - 0.2 * y + 0.1 * x * y - 0.4 * x * x + 0.05 * y * y
+        assert tiles._quadratic(lamp) == pytest.approx(lamp, abs=1e-5)
+        cubic = lamp + x**3
+        terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6).astype(float)
+        nearest = terms @ np.linalg.lstsq(terms, cubic.ravel(), rcond=None)[0]
+        assert tiles._quadratic(cubic).ravel() == pytest.approx(nearest, abs=1e-5)
 
     def test_the_same_frame_gives_the_same_tiles(self) -> None:
         frame = frame_of(texture(200, 200))

@@ -31,6 +31,10 @@ its detail. Where less than a fiftieth of the frame is left, no specimen is ther
 SAMPLES = 50_000
 """Pixels that are looked at, spread over the frame, at the most: the shares are right to two thousandths."""
 
+GLANCE, GLANCE_SHARE = 4, 0.9
+"""Of these only every so many-th in either direction, where that shows less than this share of black and of
+clipped pixels: a picture that is nearly all of either has more of it, however few are looked at."""
+
 
 def fault_of(image: npt.NDArray[np.uint8]) -> str | None:
     """Why ``image``, (H, W, 3) uint8 RGB, cannot be focused on, in one line with shares; None where it can.
@@ -41,14 +45,21 @@ def fault_of(image: npt.NDArray[np.uint8]) -> str | None:
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or image.size == 0:
         raise ValueError(f"an image is (H, W, 3) uint8, not {image.shape} {image.dtype}")
     every = math.ceil((image.shape[0] * image.shape[1] / SAMPLES) ** 0.5)
-    red, green, blue = np.moveaxis(image[::every, ::every], 2, 0)
-    black = float(np.mean(np.maximum(np.maximum(red, green), blue) < BLACK_LEVEL))
+    if max(_shares(image, GLANCE * every)) < GLANCE_SHARE:
+        return None
+    black, clipped = _shares(image, every)
     if black >= BLACK_SHARE:
         return f"black ({black:.1%} of its pixels): lamp off, lens covered, or exposure far too short"
-    clipped = float(np.mean(np.minimum(np.minimum(red, green), blue) >= CLIPPED_LEVEL))
     if clipped > CLIPPED_SHARE:
         return (
             f"saturated ({clipped:.1%} of its pixels; {CLIPPED_SHARE:.0%} is allowed): too much light; turn"
             " the lamp down, or shorten the exposure"
         )
     return None
+
+
+def _shares(image: npt.NDArray[np.uint8], every: int) -> tuple[float, float]:
+    """Of every so many-th pixel: the share that is black, and that with all three channels clipped."""
+    red, green, blue = np.moveaxis(image[::every, ::every], 2, 0)
+    black = float(np.mean(np.maximum(np.maximum(red, green), blue) < BLACK_LEVEL))
+    return black, float(np.mean(np.minimum(np.minimum(red, green), blue) >= CLIPPED_LEVEL))
