@@ -20,10 +20,8 @@ from edge.errors import InputError, StackError
 from edge.files import RGB
 from edge.model import Model
 from edge.optics import Optics
-from edge.sharpness import sharpness
-from edge.stack_focus import focus_scale, measured_focus
 from edge.stack_optics import stack_optics
-from edge.stack_theory import focus_of_planes, spectrum_of
+from edge.stack_theory import focus_of_stack
 from edge.zstack import TABLE, ZStack
 
 __all__ = ["FEWEST_PLANES", "LabelledStack", "digest", "opened", "read_tiles"]
@@ -32,7 +30,6 @@ __all__ = ["FEWEST_PLANES", "LabelledStack", "digest", "opened", "read_tiles"]
 FEWEST_PLANES = 5
 #: Most tiles of a frame to learn from; judged are those that a look would take.
 MOST_TILES = 48
-_SHARPEST = "where they are sharpest"
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def _labelled(folder: Path, config: Config, step_um: float | None) -> LabelledSt
     optics, notes = stack_optics(config, stack)
     stack.check()
     stated, calibrated = stack.focus_um, _calibrated(stack)
-    focus_um, by = _focus(stack, optics) if stated is None else (stated, "")
+    focus_um, by = (stated, "") if stated is not None else _focus(stack)
     if not stack.z_um[0] < focus_um < stack.z_um[-1]:
         raise StackError(
             f"{folder}: focus_z is not between its first and last plane: both directions are needed"
@@ -114,23 +111,11 @@ def _labelled(folder: Path, config: Config, step_um: float | None) -> LabelledSt
     return LabelledStack(stack, optics, focus_um, stated is None, (*stack.assumptions, *named), dof_per_um)
 
 
-def _focus(stack: ZStack, optics: Optics) -> tuple[float, str]:
-    """In µm, and by what: the wave theory where the stack states its optics and it holds, else sharpness."""
-    if stack.objective is None or stack.pixel_um is None or stack.z_in_planes:
-        return measured_focus(stack).z_um, _SHARPEST
-    scale = focus_scale(stack.objective, stack.pixel_um)
-    sharp, spectra = [], []
-    for plane in range(len(stack)):
-        image = stack.load(plane)
-        sharp.append(sharpness(image, scale))
-        spectra.append(spectrum_of(image, optics))
-    middle_um = (stack.z_um[0] + stack.z_um[-1]) / 2
-    found = focus_of_planes(
-        stack.z_um, sharp, spectra, optics, else_near_um=middle_um, dof_per_um=1 / optics.dof_um
-    )
-    if found.z_um is None:
-        raise StackError(f"{stack.path}: the focus cannot be measured: {found.peak.reason}")
-    return found.z_um, f"by the wave theory of {optics.objective}" if found.by_theory else _SHARPEST
+def _focus(stack: ZStack) -> tuple[float, str]:
+    """In µm, and by what."""
+    found = focus_of_stack(stack)
+    assert found.z_um is not None
+    return found.z_um, found.how
 
 
 def _calibrated(stack: ZStack) -> float | None:

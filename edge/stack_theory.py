@@ -8,22 +8,32 @@ sharpest place has to do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from edge import through_focus
+from edge.errors import StackError
 from edge.files import RGB
-from edge.optics import Optics
-from edge.stack_focus import peak_of
+from edge.optics import Objective, Optics
+from edge.sharpness import sharpness
+from edge.stack_focus import focus_scale, peak_of
 from edge.sweep import Peak, doubt
 from edge.through_focus import PITCH_SIGMA, RingPower
+from edge.zstack import ZStack
 
-__all__ = ["FocusOfPlanes", "focus_of_planes", "geometric_focus", "spectrum_of"]
+__all__ = [
+    "FocusOfPlanes",
+    "focus_of_pictures",
+    "focus_of_planes",
+    "focus_of_stack",
+    "geometric_focus",
+    "spectrum_of",
+]
 
-#: Planes farther apart than so many dof do not show how the phases turn.
-FARTHEST_APART_DOF = 1.0
+#: Planes farther apart than so many dof do not show how the phases turn; one, and what rounding makes of it.
+FARTHEST_APART_DOF = 1.001
 #: A second start of the fit is worth its time where it is so many dof from the first.
 OTHER_START_DOF = 1.0
 #: Of the sharpest place, from the focus, in dof: so that the theory decides.
@@ -39,6 +49,45 @@ class FocusOfPlanes:
     z_um: float | None
     by_theory: bool
     peak: Peak
+
+    @property
+    def how(self) -> str:
+        """Where the focus is taken to be, in words."""
+        return "by the wave theory of its objective" if self.by_theory else "where they are sharpest"
+
+
+def focus_of_stack(stack: ZStack) -> FocusOfPlanes:
+    """The focus of ``stack``; ``z_um`` is a number. Reads each image once and blocks for the disk.
+
+    Raises StackError, one line naming the stack, where its planes do not tell it or an image is unreadable.
+    """
+    pictures = (stack.load(plane) for plane in range(len(stack)))
+    pixel_um = None if stack.z_in_planes else stack.pixel_um
+    found = focus_of_pictures(stack.z_um, pictures, stack.objective, pixel_um)
+    if found.z_um is None:
+        raise StackError(f"{stack.path}: the focus cannot be measured: {found.peak.reason}")
+    return found
+
+
+def focus_of_pictures(
+    z_um: Sequence[float], pictures: Iterable[RGB], objective: Objective | None, pixel_um: float | None
+) -> FocusOfPlanes:
+    """The focus of ``pictures`` ``(H, W, 3)`` uint8 at ``z_um`` ``(N,)``, rising.
+
+    ``objective``, ``pixel_um``: None where it is not stated, or where z does not count µm; then it is where
+    they are sharpest, else as `focus_of_planes` has it. One picture at a time is in memory.
+    """
+    scale = focus_scale(objective, pixel_um)
+    optics = None if objective is None or pixel_um is None else Optics(objective, pixel_um)
+    sharp, spectra = [], []
+    for picture in pictures:
+        sharp.append(sharpness(picture, scale))
+        spectra.append(None if optics is None else spectrum_of(picture, optics))
+    if optics is None:
+        peak = peak_of(z_um, sharp)
+        return FocusOfPlanes(peak.position if peak.clear else None, False, peak)
+    middle_um = (z_um[0] + z_um[-1]) / 2
+    return focus_of_planes(z_um, sharp, spectra, optics, else_near_um=middle_um, dof_per_um=1 / optics.dof_um)
 
 
 def focus_of_planes(

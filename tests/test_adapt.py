@@ -419,7 +419,7 @@ class TestCommand:
         assert code == 0, error
         notes = [note for note in json.loads(said)["notes"] if "focus measured on its planes" in note]
         assert len(notes) == 2
-        words = "by the wave theory of 20x" if optics else "where they are sharpest"
+        words = "by the wave theory of its objective" if optics else "where they are sharpest"
         assert all(words in note for note in notes)
         made = cards.read(out)[1].adapted
         assert made is not None

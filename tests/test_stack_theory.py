@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+from oracle import Parfocal
 
 from edge.files import RGB
 from edge.optics import Objective, Optics, natural_pixel_um
@@ -15,7 +17,10 @@ from edge.simulator.recording import exposures
 from edge.simulator.sensor import Sensor
 from edge.simulator.specimens import make
 from edge.stack_focus import peak_of
-from edge.stack_theory import focus_of_planes, geometric_focus, spectrum_of
+from edge.stack_theory import focus_of_planes, focus_of_stack, geometric_focus, spectrum_of
+from edge.zstack import ZStack, write_zstack
+from train.assumed import Assumed
+from train.stacks import stack_shots
 
 OBJECTIVE = Objective(20, 0.4)
 OPTICS = Optics(OBJECTIVE, natural_pixel_um(OBJECTIVE))
@@ -92,3 +97,55 @@ def test_the_theory_goes_first_then_a_clear_peak_then_nothing() -> None:
     assert where is not None
     assert 0.3 < abs(where) < 2.0
     assert of_planes("empty") == (None, False, False)
+
+
+def written(folder: Path) -> Path:
+    """A z-stack of 13 planes about the focus, which its about.json does not state, a depth of field apart."""
+    rng = np.random.default_rng(2)
+    defoci = [float(k) for k in range(-6, 7)]
+    shown = exposures(make("tissue", (256, 256), 5), ABERRATED, Sensor(), defoci, rng)
+    planes = [
+        (f"p{k:02d}.png", FOCUS_UM + x * DOF_UM, frame)
+        for k, (x, frame) in enumerate(zip(defoci, shown, strict=True))
+    ]
+    write_zstack(folder, planes, {"objective": "20x0.40", "pixel_um": OPTICS.pixel_um})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Planes one depth of field apart, and what rounding makes of that."""
+    return written(tmp_path_factory.mktemp("planes") / "s")
+
+
+class TestOfAStack:
+    def test_planes_one_depth_of_field_apart_will_do(self, folder: Path) -> None:
+        found = focus_of_stack(ZStack.open(folder))
+        assert found.by_theory
+        assert found.z_um == pytest.approx(FOCUS_UM, abs=0.35 * DOF_UM)
+        assert not found.peak.clear or abs(found.peak.position - FOCUS_UM) > 0.6 * DOF_UM
+
+    def test_training_labels_by_it_and_says_so(self, folder: Path) -> None:
+        shots, notes = stack_shots([folder], Assumed())
+        assert [round(shot.defocus_um / DOF_UM) for shot in shots] == list(range(-6, 7))
+        assert any("measured on its planes, by the wave theory of its objective: " in note for note in notes)
+
+    def test_so_does_an_import(self, folder: Path, tmp_path: Path, parfocal: Parfocal) -> None:
+        code, out, _ = parfocal("import-stack", folder, tmp_path / "o", "--focus", "measure")
+        assert code == 0
+        assert "(theory)" in out
+        about = ZStack.open(tmp_path / "o").about
+        assert about["focus_from"] == "theory"
+        assert about["focus_z"] == pytest.approx(FOCUS_UM, abs=0.35 * DOF_UM)
+
+    def test_without_an_objective_it_is_where_they_are_sharpest(self, folder: Path) -> None:
+        about = folder / "about.json"
+        before = about.read_text("utf-8")
+        about.write_text(before.replace('"20x0.40"', '"not stated"'), "utf-8")
+        try:
+            found = focus_of_stack(ZStack.open(folder))
+        finally:
+            about.write_text(before, "utf-8")
+        assert not found.by_theory
+        assert found.z_um == found.peak.position
+        assert abs(found.peak.position - FOCUS_UM) > 0.6 * DOF_UM

@@ -25,8 +25,7 @@ from edge.errors import InputError, one_line
 from edge.files import RGB
 from edge.optics import Objective
 from edge.progress import Bar
-from edge.sharpness import sharpness
-from edge.stack_focus import focus_scale, peak_of
+from edge.stack_theory import focus_of_pictures
 from edge.zstack import LARGEST_Z_UM, TABLE, about_objective, write_zstack
 from train.folder_source import folder_source, zstack_source
 from train.stack_source import Choice, Source
@@ -50,7 +49,7 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     focus = parser.add_mutually_exclusive_group()
     text = "where it is sharp, in the unit of the z column (µm, or planes from 0)"
     focus.add_argument("--focus-z", metavar="Z", type=finite, help=text)
-    focus.add_argument("--focus", choices=["measure"], help="measure: where the planes are sharpest")
+    focus.add_argument("--focus", choices=["measure"], help="measure: on the planes, see the guide")
     add("--crop", metavar="X,Y,W,H", type=_crop, help="this part of each image, in pixels")
     add("--slide", metavar="NAME", help="what it is a stack of; stacks of one slide share it")
     for option in ("time", "channel", "position"):
@@ -81,7 +80,7 @@ def run(name: str, args: argparse.Namespace) -> int:
         order = sorted(found.kept, key=lambda k: z[k])
         about = _about(args, source, found)
         places = [z[k] for k in order]
-        about |= _focus(args, source, found, about, order, places)
+        about |= _focus(args, source, found, about, order, places, in_planes=in_planes)
         width = max(3, len(str(len(order) - 1)))
         with Bar("writing", len(order)) as bar:
             write_zstack(
@@ -226,18 +225,20 @@ def _focus(
     about: Mapping[str, Any],
     order: list[int],
     places: list[float],
+    *,
+    in_planes: bool,
 ) -> dict[str, Any]:
     """`focus_z` and `focus_from`. Raises InputError where it shall be measured and has no clear peak."""
     if args.focus is not None:
-        scale = focus_scale(about_objective(about), about["pixel_um"])
         with Bar("measuring", len(order)) as bar:
-            values = [sharpness(picture, scale) for picture in _pictures(source, found, order, bar.advance)]
-        peak = peak_of(places, values)
-        if not peak.clear:
+            pictures = _pictures(source, found, order, bar.advance)
+            pixel_um = None if in_planes else about["pixel_um"]
+            measured = focus_of_pictures(places, pictures, about_objective(about), pixel_um)
+        if measured.z_um is None:
             raise InputError(
-                f"{args.source}: --focus measure: {peak.reason}; --focus-z says where it is sharp"
+                f"{args.source}: --focus measure: {measured.peak.reason}; --focus-z says where it is sharp"
             )
-        return {"focus_z": peak.position, "focus_from": "measured"}
+        return {"focus_z": measured.z_um, "focus_from": "theory" if measured.by_theory else "measured"}
     if args.focus_z is not None:
         if not places[0] <= args.focus_z <= places[-1]:
             note(f"--focus-z {args.focus_z:g} lies outside the planes ({places[0]:g} to {places[-1]:g})")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edge.errors import InputError
-from edge.stack_focus import measured_focus
+from edge.stack_theory import focus_of_stack
 from edge.zstack import ZStack
 from train.assumed import Assumed
 from train.shots import Shot
@@ -45,8 +45,13 @@ def stack_shots(sources: Iterable[Path], assumed: Assumed) -> tuple[list[Shot], 
         stack = ZStack.open(found[path], step_um=assumed.step_um)
         focus_um = stack.focus_um
         if focus_um is None:
-            focus_um = measured_focus(stack).z_um
-            notes.append(f"{found[path]}: about.json states no focus_z; measured: {focus_um:.3g} µm")
+            focus = focus_of_stack(stack)
+            assert focus.z_um is not None
+            focus_um = focus.z_um
+            notes.append(
+                f"{found[path]}: about.json states no focus_z; measured on its planes, {focus.how}:"
+                f" {focus_um:.3g} µm"
+            )
         optics = assumed.optics(found[path], stack.about)
         notes += assumed.note(found[path], optics)
         notes += [text for text in stack.assumptions if "plane numbers" in text]
