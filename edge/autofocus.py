@@ -53,7 +53,7 @@ from edge.dialogue import (
     State,
 )
 from edge.errors import FocusError
-from edge.proof import LAST_MOVE, POLISH, next_place, proved
+from edge.proof import LAST_MOVE, POLISH, POLISH_ACROSS, crosses_no_slack, next_place, proved
 from edge.sweep import Sweep
 
 #: Places nearer to the focus than this share of the tolerance are as good as it.
@@ -87,7 +87,7 @@ class Autofocus:
         self._informative: list[float] = []
         self._told = False
         self._probes: list[float] = []
-        self._start = self._position = 0.0
+        self._start = self._position = self._heading = 0.0
         self._sweep: Sweep | None = None
         self._bracketed: float | None = None
         self._reason = ""
@@ -172,7 +172,9 @@ class Autofocus:
     def _accept(self, reason: str) -> Request:
         """In focus here, or a little way off, where the belief has its middle and is no less sure."""
         here, tolerance = self._read(), self.settings.tolerance
-        worth = POLISH * tolerance < abs(here.target - self._position) <= LAST_MOVE * tolerance
+        off = here.target - self._position
+        least = POLISH if crosses_no_slack(off, self._heading, self.settings) else POLISH_ACROSS
+        worth = least * tolerance < abs(off) <= LAST_MOVE * tolerance
         if worth and len(self._informative) > 1 and self.belief.near(here.target, tolerance) >= here.within:
             return self._return("focused", reason, here.target)
         return self._finish("focused", reason)
@@ -299,6 +301,7 @@ class Autofocus:
 
     def _travel(self, position: float) -> None:
         distance = abs(position - self._position)
+        self._heading = math.copysign(1.0, position - self._position) if distance else self._heading
         self.belief.move(math.hypot(self.settings.move_sigma, self.settings.move_sigma_share * distance))
         self._position = position
 

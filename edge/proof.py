@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from edge.belief import Belief, Reading
 from edge.dialogue import Settings
 
-__all__ = ["LAST_MOVE", "POLISH", "next_place", "proved"]
+__all__ = ["LAST_MOVE", "POLISH", "POLISH_ACROSS", "crosses_no_slack", "next_place", "proved"]
 
 #: A look this sure settles it alone, where pitch and optics are known.
 ONE_LOOK_CONFIDENCE = 0.97
@@ -20,6 +20,8 @@ DISTINCT_SHARE = 0.5
 #: Worth a last move without a look: the middle of the belief, so many tolerances away; the last frame is then
 #: in focus by what the user calls that. Beyond half a dof contrast has a say, if it is known to be highest.
 POLISH, LAST_MOVE, POLISH_DOF = 0.2, 1.0, 0.5
+#: The same where the move crosses the drive's slack, which takes longer than the way itself.
+POLISH_ACROSS = 0.4
 #: Before it is proved where the stage stands, the belief must be this sure of where the last move goes.
 LAST_MOVE_CONFIDENCE = 0.95
 #: A first move that is likely to need a second ends this share of the belief's spread short of its target.
@@ -53,6 +55,12 @@ def next_place(
         return aside if aside <= s.high else max(s.low, position - 1.5 * s.tolerance)
     short = _short(belief, reading, position, s) if first else 0.0
     return min(max(reading.target - short, s.low), s.high)
+
+
+def crosses_no_slack(way: float, heading: float, settings: Settings) -> bool:
+    """Whether a move by ``way``, after one in the direction ``heading`` (0: none), meets no slack."""
+    onward = settings.onward
+    return onward is None or way * (onward or heading) > 0
 
 
 def _short(belief: Belief, reading: Reading, position: float, settings: Settings) -> float:

@@ -256,6 +256,38 @@ class TestTheLastMove:
         assert bench.run(6.0).result == "focused"
         assert bench.position == bench.frames[-1][1]
 
+    @pytest.mark.parametrize(
+        ("onward", "heading", "way", "worth"),
+        [
+            (None, -1.0, 0.3, True),
+            (0, 1.0, 0.3, True),
+            (0, -1.0, 0.3, False),
+            (0, -1.0, -0.3, True),
+            (0, -1.0, 0.5, True),
+            (0, 0.0, 0.3, False),
+            (1, -1.0, 0.3, True),
+            (1, 1.0, -0.3, False),
+            (-1, 1.0, -0.3, True),
+            (None, 1.0, 0.1, False),
+        ],
+    )
+    def test_through_slack_it_must_be_worth_more(
+        self, onward: int | None, heading: float, way: float, worth: bool
+    ) -> None:
+        loop = Autofocus(replace(SETTINGS, onward=onward))
+        loop.send(Begin(0.0))
+        loop._informative, loop._heading = [4.0, 0.0], heading
+        loop.belief.mass = np.zeros_like(loop.belief.mass)
+        loop.belief.mass[0, int(np.abs(loop.belief.places - way).argmin())] = 1.0
+        assert isinstance(loop._accept("proved"), Move if worth else Done)
+
+    def test_the_direction_is_that_of_the_last_move(self) -> None:
+        loop = Autofocus(SETTINGS)
+        loop.send(Begin(0.0))
+        for position, heading in ((2.0, 1.0), (1.5, -1.0), (1.5, -1.0), (1.6, 1.0)):
+            loop._travel(position)
+            assert loop._heading == heading
+
     def test_not_after_a_single_look(self) -> None:
         bench = Bench(Settings(-40, 40, tolerance=2.0), lambda z: log_normal(z, sigma=0.4), peaked(0.0))
         assert bench.run(0.45).result == "focused"
