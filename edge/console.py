@@ -28,7 +28,7 @@ def result_lines(result: Result) -> list[str]:
     ]
     place = f"stage at {result.position_um:+.2f} µm"
     if result.plane is not None:
-        place += f", plane {result.plane} ({result.plane_file})"
+        place += f"; plane last shown: {result.plane} ({result.plane_file})"
     lines.append(place)
     if result.defocus_estimate_dof is not None and result.confidence is not None:
         lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import tiny
 
 from edge.errors import InputError
 from edge.model import DEFAULT_PATH
+from train import options
 from train.data import named_recipe, shipped_recipes
 from train.recipe import Recipe, load_recipe, parse_recipe
 
@@ -38,12 +40,27 @@ class TestShipped:
 
     def test_the_shipped_model_was_trained_by_the_recipe_that_it_names(self) -> None:
         record = DEFAULT_PATH.parent / "record"
-        for name, folder in (("default-start", record / "start"), ("default", record)):
+        stages = {"default-start": "start", "default-middle": "middle", "default": "."}
+        for name, folder in stages.items():
             used = named_recipe(name)
             # Flips are left open there: where the optics vary. Other keys may have come since.
-            written = parse_recipe(json.loads((folder / "recipe.json").read_text("utf-8")), source=name)
+            written = parse_recipe(
+                json.loads((record / folder / "recipe.json").read_text("utf-8")), source=name
+            )
             flipped = used.fit.model_copy(update={"flips": True})
             assert written == used.model_copy(update={"name": "parfocal-default", "fit": flipped})
+
+    def test_help_names_them(self) -> None:
+        parser = argparse.ArgumentParser()
+        options.add_data_arguments(parser)
+        whole = {name for name in shipped_recipes() if not name.startswith("default-")}
+        told = " ".join(parser.format_help().split())
+        assert f"({', '.join(sorted(whole, key=lambda name: (name != 'parfocal', name)))})" in told
+
+    def test_one_needs_no_photographs(self) -> None:
+        drawn = named_recipe("drawn")
+        assert not drawn.data.sharp_folders
+        assert drawn.network == named_recipe("default").network
 
     def test_another_name_is_refused_with_those_allowed(self) -> None:
         with pytest.raises(InputError, match=r"recipe 'nosuch': allowed are .*parfocal.*\.toml file$"):

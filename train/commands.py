@@ -22,7 +22,7 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     """Add the arguments of command ``name``."""
     add = parser.add_argument
     if name == "data":
-        options.add_data_arguments(parser)
+        options.add_data_arguments(parser, synthetic=False)
         options.add_split_arguments(parser)
         add("--plot", type=Path, metavar="FILE.png", help="draw images by defocus and by class")
     else:

@@ -8,6 +8,7 @@ Nothing on the page is typed in but for what no measurement tells: what the mode
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -59,6 +60,7 @@ def page(found: Found) -> str:
 def _head(found: Found) -> str:
     card: cards.Card = found["card"]
     data, network = card.recipe["data"], card.recipe["network"]
+    earlier = [_amount(named_recipe(f"default-{stage}").model_dump()) for stage in ("start", "middle")]
     mix = ", ".join(f"{name} {100 * share:.0f} %" for name, share in data["train_mix"].items())
     return f"""# Model card: the shipped model
 
@@ -74,10 +76,11 @@ Written by `make figures` from the card in the file and from measurements; edits
 | calibration | temperature {card.temperature:.2f}, tile weight {card.tile_weight:.2f}, fitted on \
 validation specimens |
 | trained on | {card.trained_on}; {card.trained_at} |
-| | {_amount(named_recipe("default-start").model_dump())}; then {_amount(card.recipe)} |
+| | {"; then ".join([*earlier, _amount(card.recipe)])} |
 | specimens of these | {mix} (`folder:N`: photographs, of which whole slides are held out); \
 {100 * data["variety"]:.0f} % turned, stained and mixed as no slide is (`train/variety.py`) |
-| recipes | `train/recipes/default-start.toml`, then `default.toml`; logs, hashes: `edge/models/record/` |
+| recipes | `train/recipes/default-start.toml`, `default-middle.toml`, `default.toml`; \
+logs, hashes: `edge/models/record/` |
 | SHA-256 | `{card.flatbuffer_sha256}` (network without card) |"""
 
 
@@ -359,6 +362,7 @@ def read(folder: Path, model: Path) -> Found:
 
 def main() -> int:
     """Write the page and its plots; run from the repository root."""
+    argparse.ArgumentParser(prog="python -m train.model_card", description=main.__doc__).parse_args()
     try:
         found = read(FOLDER, DEFAULT_PATH)
         for name, draw in (("distance", distance), ("reliability", reliability)):

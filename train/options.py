@@ -14,14 +14,15 @@ from train import data as datasets
 from train.assumed import Assumed
 from train.recipe import LARGEST_SEED, MOST_EPOCHS, Recipe, parse_recipe
 
-DATA_HELP = "'synthetic', a folder in the layout of the Jiang 2018 data, or z-stacks (or folders of them)"
+IMAGES_HELP = "a folder in the layout of the Jiang 2018 data, or z-stacks (or folders of them)"
 
 
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+def add_data_arguments(parser: argparse.ArgumentParser, *, synthetic: bool = True) -> None:
     """DATA, and what stands in where it does not say something."""
     add = parser.add_argument
-    add("data", nargs="+", metavar="DATA", help=DATA_HELP)
-    add("--recipe", default="parfocal", help="a shipped recipe (parfocal, paper), or the path of a .toml")
+    add("data", nargs="+", metavar="DATA", help="'synthetic', " + IMAGES_HELP if synthetic else IMAGES_HELP)
+    text = "a shipped recipe (parfocal, default, drawn, paper), or the path of a .toml"
+    add("--recipe", default="parfocal", help=text)
     add("--step-um", type=float, default=1.0, help="µm of a plane where a stack has plane numbers")
     add("--objective", metavar="MxNA", help="where the data does not state it")
     add("--pixel-um", type=float, metavar="U", help="object-side pixel, where the data does not state it")

@@ -70,7 +70,11 @@ def check_photographs(data: Data) -> None:
     """Raise InputError where a folder of photographs that the mix asks for is missing or has too few."""
     for number in range(len(data.sharp_folders)):
         if data.mix.get(f"folder:{number}") or data.train_mix.get(f"folder:{number}"):
-            photographs(data, number, "train")
+            try:
+                photographs(data, number, "train")
+            except InputError as error:
+                why = "[data] sharp_folders names it, --recipe drawn needs none"
+                raise InputError(f"{error}; {why}") from error
 
 
 def field_specimen(data: Data, split: Split, index: int, size: int) -> Specimen:

@@ -58,7 +58,7 @@ _A_YEAR_S = 31_536_000
 _Answers = dict[int | str, dict[str, Any]]
 _BUSY: _Answers = {409: {"model": Problem, "description": "Something else is going on"}}
 _WRONG: _Answers = {
-    400: {"model": Problem, "description": "Not JSON"},
+    400: {"model": Problem, "description": "Not text"},
     422: {"model": Problem, "description": "Not allowed"},
 }
 
@@ -130,7 +130,13 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return problem(422, f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}")
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "json_invalid":
+            return problem(422, f"{place}: not JSON: {first['ctx']['error']}")
+        kind = request.headers.get("content-type", "none")
+        if place == "body" and isinstance(first.get("input"), bytes) and "json" not in kind:
+            return problem(422, f"body: JSON with 'Content-Type: application/json' is needed, not {kind}")
+        return problem(422, f"{place}: {first['msg']}")
 
 
 def _add_requests(app: FastAPI, service: Service) -> None:

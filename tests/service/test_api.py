@@ -111,6 +111,14 @@ class TestRequests:
         assert "\n" not in found["error"]
         assert client.bench.opened[0].stage.moves == 0
 
+    def test_what_a_body_lacks_is_said(self, client: Client) -> None:
+        status, _, found = client.ask("POST", "/api/jog", b'{"um": 1}', content_type="text/plain")
+        assert status == 422
+        assert found["error"] == "body: JSON with 'Content-Type: application/json' is needed, not text/plain"
+        status, _, found = client.ask("POST", "/api/jog", b"{um}")
+        assert (status, found["error"].startswith("body.1: not JSON: ")) == (422, True)
+        assert client.bench.opened[0].stage.moves == 0
+
     def test_collect(self, client: Client, tmp_path: Path) -> None:
         assert client.ask("GET", "/api/status")[2]["collect"] is None
         body = {"slide": "blood-7", "planes": 9, "step_dof": 1}
