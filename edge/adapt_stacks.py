@@ -95,27 +95,23 @@ def _labelled(folder: Path, config: Config, step_um: float | None) -> LabelledSt
     optics, notes = stack_optics(config, stack)
     stack.check()
     stated, calibrated = stack.focus_um, _calibrated(stack)
-    focus_um, by = (stated, "") if stated is not None else _focus(stack)
+    if stated is None:
+        known = stack.objective is not None and stack.pixel_um is not None
+        focus_um, found = focus_of_stack(stack, optics if known else None)
+        notes += (f"focus measured on its planes, {found.how}: {focus_um:.3g} µm",)
+    else:
+        focus_um = stated
     if not stack.z_um[0] < focus_um < stack.z_um[-1]:
         raise StackError(
             f"{folder}: focus_z is not between its first and last plane: both directions are needed"
         )
     if step_um is not None and not stack.z_in_planes:
         notes += (f"--step-um {step_um:g} is not used: the stack gives z in µm",)
-    if stated is None:
-        notes += (f"focus measured on its planes, {by}: {focus_um:.3g} µm",)
     if calibrated is not None:
         notes += ("direction and scale as it was calibrated when it was recorded",)
     named = tuple(f"{folder.name}: {text}" for text in notes)
     dof_per_um = 1 / optics.dof_um if calibrated is None else calibrated
     return LabelledStack(stack, optics, focus_um, stated is None, (*stack.assumptions, *named), dof_per_um)
-
-
-def _focus(stack: ZStack) -> tuple[float, str]:
-    """In µm, and by what."""
-    found = focus_of_stack(stack)
-    assert found.z_um is not None
-    return found.z_um, found.how
 
 
 def _calibrated(stack: ZStack) -> float | None:

@@ -53,7 +53,7 @@ from edge.dialogue import (
     State,
 )
 from edge.errors import FocusError
-from edge.proof import LAST_MOVE, POLISH, POLISH_ACROSS, crosses_no_slack, next_place, proved
+from edge.proof import next_place, proved, worth_a_last_move
 from edge.sweep import Sweep
 
 #: Places nearer to the focus than this share of the tolerance are as good as it.
@@ -83,6 +83,7 @@ class Autofocus:
     looks: int = 0
 
     def __post_init__(self) -> None:
+        self.belief = Belief(self.settings.low, self.settings.high, self.settings.gains)
         self._seen: list[tuple[float, float]] = []
         self._informative: list[float] = []
         self._told = False
@@ -172,9 +173,7 @@ class Autofocus:
     def _accept(self, reason: str) -> Request:
         """In focus here, or a little way off, where the belief has its middle and is no less sure."""
         here, tolerance = self._read(), self.settings.tolerance
-        off = here.target - self._position
-        least = POLISH if crosses_no_slack(off, self._heading, self.settings) else POLISH_ACROSS
-        worth = least * tolerance < abs(off) <= LAST_MOVE * tolerance
+        worth = worth_a_last_move(here.target - self._position, self._heading, self.settings)
         if worth and len(self._informative) > 1 and self.belief.near(here.target, tolerance) >= here.within:
             return self._return("focused", reason, here.target)
         return self._finish("focused", reason)

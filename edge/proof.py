@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from edge.belief import Belief, Reading
 from edge.dialogue import Settings
 
-__all__ = ["LAST_MOVE", "POLISH", "POLISH_ACROSS", "crosses_no_slack", "next_place", "proved"]
+__all__ = ["next_place", "proved", "worth_a_last_move"]
 
 #: A look this sure settles it alone, where pitch and optics are known.
 ONE_LOOK_CONFIDENCE = 0.97
@@ -57,10 +57,11 @@ def next_place(
     return min(max(reading.target - short, s.low), s.high)
 
 
-def crosses_no_slack(way: float, heading: float, settings: Settings) -> bool:
-    """Whether a move by ``way``, after one in the direction ``heading`` (0: none), meets no slack."""
-    onward = settings.onward
-    return onward is None or way * (onward or heading) > 0
+def worth_a_last_move(way: float, heading: float, settings: Settings) -> bool:
+    """Whether to move by ``way`` without a look, after a move in the direction ``heading`` (0: none)."""
+    free = settings.onward is None or way * (settings.onward or heading) > 0
+    least = POLISH if free else POLISH_ACROSS
+    return least * settings.tolerance < abs(way) <= LAST_MOVE * settings.tolerance
 
 
 def _short(belief: Belief, reading: Reading, position: float, settings: Settings) -> float:

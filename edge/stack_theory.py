@@ -16,7 +16,7 @@ import numpy as np
 from edge import through_focus
 from edge.errors import StackError
 from edge.files import RGB
-from edge.optics import Objective, Optics
+from edge.optics import Optics
 from edge.sharpness import sharpness
 from edge.stack_focus import focus_scale, peak_of
 from edge.sweep import Peak, doubt
@@ -56,29 +56,29 @@ class FocusOfPlanes:
         return "by the wave theory of its objective" if self.by_theory else "where they are sharpest"
 
 
-def focus_of_stack(stack: ZStack) -> FocusOfPlanes:
-    """The focus of ``stack``; ``z_um`` is a number. Reads each image once and blocks for the disk.
+def focus_of_stack(stack: ZStack, optics: Optics | None) -> tuple[float, FocusOfPlanes]:
+    """The focus of ``stack`` in µm, and how it was found. Reads each image once and blocks for the disk.
 
-    Raises StackError, one line naming the stack, where its planes do not tell it or an image is unreadable.
+    ``optics``: None where they are not stated. Raises StackError, one line naming the stack, where its planes
+    do not tell it or an image is unreadable.
     """
     pictures = (stack.load(plane) for plane in range(len(stack)))
-    pixel_um = None if stack.z_in_planes else stack.pixel_um
-    found = focus_of_pictures(stack.z_um, pictures, stack.objective, pixel_um)
+    found = focus_of_pictures(stack.z_um, pictures, optics, in_planes=stack.z_in_planes)
     if found.z_um is None:
         raise StackError(f"{stack.path}: the focus cannot be measured: {found.peak.reason}")
-    return found
+    return found.z_um, found
 
 
 def focus_of_pictures(
-    z_um: Sequence[float], pictures: Iterable[RGB], objective: Objective | None, pixel_um: float | None
+    z_um: Sequence[float], pictures: Iterable[RGB], optics: Optics | None, *, in_planes: bool
 ) -> FocusOfPlanes:
     """The focus of ``pictures`` ``(H, W, 3)`` uint8 at ``z_um`` ``(N,)``, rising.
 
-    ``objective``, ``pixel_um``: None where it is not stated, or where z does not count µm; then it is where
-    they are sharpest, else as `focus_of_planes` has it. One picture at a time is in memory.
+    Without ``optics``, or where z is ``in_planes`` of unknown distance, it is where they are sharpest, else
+    as `focus_of_planes` has it. One picture at a time is in memory.
     """
-    scale = focus_scale(objective, pixel_um)
-    optics = None if objective is None or pixel_um is None else Optics(objective, pixel_um)
+    scale = 1.0 if optics is None else focus_scale(optics.objective, optics.pixel_um)
+    optics = None if in_planes else optics
     sharp, spectra = [], []
     for picture in pictures:
         sharp.append(sharpness(picture, scale))

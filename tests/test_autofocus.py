@@ -281,6 +281,11 @@ class TestTheLastMove:
         loop.belief.mass[0, int(np.abs(loop.belief.places - way).argmin())] = 1.0
         assert isinstance(loop._accept("proved"), Move if worth else Done)
 
+    def test_cancelled_before_it_began(self) -> None:
+        done = Autofocus(SETTINGS).send(Cancelled("enough", 3.0))
+        assert isinstance(done, Done)
+        assert (done.result, done.reason) == ("failed", "enough")
+
     def test_the_direction_is_that_of_the_last_move(self) -> None:
         loop = Autofocus(SETTINGS)
         loop.send(Begin(0.0))

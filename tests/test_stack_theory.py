@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from oracle import Parfocal
 
+from edge import model as models
+from edge import stack_theory
+from edge.adapt_stacks import opened
+from edge.config import parse_config
 from edge.files import RGB
 from edge.optics import Objective, Optics, natural_pixel_um
 from edge.sharpness import sharpness
@@ -120,9 +127,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestOfAStack:
     def test_planes_one_depth_of_field_apart_will_do(self, folder: Path) -> None:
-        found = focus_of_stack(ZStack.open(folder))
+        z_um, found = focus_of_stack(ZStack.open(folder), OPTICS)
         assert found.by_theory
-        assert found.z_um == pytest.approx(FOCUS_UM, abs=0.35 * DOF_UM)
+        assert z_um == pytest.approx(FOCUS_UM, abs=0.35 * DOF_UM)
         assert not found.peak.clear or abs(found.peak.position - FOCUS_UM) > 0.6 * DOF_UM
 
     def test_training_labels_by_it_and_says_so(self, folder: Path) -> None:
@@ -139,13 +146,27 @@ class TestOfAStack:
         assert about["focus_z"] == pytest.approx(FOCUS_UM, abs=0.35 * DOF_UM)
 
     def test_without_an_objective_it_is_where_they_are_sharpest(self, folder: Path) -> None:
-        about = folder / "about.json"
-        before = about.read_text("utf-8")
-        about.write_text(before.replace('"20x0.40"', '"not stated"'), "utf-8")
-        try:
-            found = focus_of_stack(ZStack.open(folder))
-        finally:
-            about.write_text(before, "utf-8")
+        z_um, found = focus_of_stack(ZStack.open(folder), None)
         assert not found.by_theory
-        assert found.z_um == found.peak.position
+        assert z_um == found.peak.position
         assert abs(found.peak.position - FOCUS_UM) > 0.6 * DOF_UM
+
+    def test_the_wavelength_is_the_one_that_is_stated(
+        self, folder: Path, tmp_path: Path, parfocal: Parfocal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        said: list[float] = []
+
+        def spy(*given: Any, **named: Any) -> stack_theory.FocusOfPlanes:
+            said.append(given[3].wavelength_um)
+            return stack_theory.FocusOfPlanes(FOCUS_UM, True, peak_of([0, 1, 2], [1, 2, 1]))
+
+        monkeypatch.setattr(stack_theory, "focus_of_planes", spy)
+        config = parse_config("[optics]\nwavelength_um = 0.5\n", source="test")
+        stacks = [folder, shutil.copytree(folder, tmp_path / "other")]
+        opened(stacks, config, models.load(config.model.path), step_um=None)
+        own = shutil.copytree(folder, tmp_path / "s")
+        about = json.loads((own / "about.json").read_text("utf-8"))
+        (own / "about.json").write_text(json.dumps({**about, "wavelength_um": 0.6}), "utf-8")
+        stack_shots([own], Assumed())
+        assert parfocal("import-stack", own, tmp_path / "o", "--focus", "measure")[0] == 0
+        assert said == [0.5, 0.5, 0.6, 0.6]

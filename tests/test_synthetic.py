@@ -18,6 +18,7 @@ from edge.files import encode_png
 from edge.simulator import specimens
 from train import recipe as recipes
 from train import synthetic
+from train.data import named_recipe
 from train.pool import opened
 from train.recipe import Data
 from train.run_folder import summary
@@ -205,7 +206,7 @@ class TestHeldOut:
 
     def test_a_photograph_that_the_training_mix_alone_asks_for_is_missing(self, tmp_path: Path) -> None:
         data = Data(sharp_folders=(str(tmp_path / "none"),), train_mix={"folder:0": 1.0})
-        with pytest.raises(InputError, match=r"none: no such folder"):
+        with pytest.raises(InputError, match=r"none: no such folder .*, --recipe drawn needs none$"):
             synthetic.check_photographs(data)
 
     @pytest.mark.parametrize("count", [1, 5])
@@ -218,7 +219,14 @@ class TestHeldOut:
 
     def test_missing_photographs_are_told_before_the_work(self, tmp_path: Path) -> None:
         data = Data(sharp_folders=(str(tmp_path / "none"),), mix={"folder:0": 1.0, "tissue": 1.0})
-        with pytest.raises(InputError, match=r"none: no such folder"):
+        with pytest.raises(InputError, match=r"none: no such folder .*, --recipe drawn needs none$"):
             synthetic.check_photographs(data)
         # A folder that the mix does not ask for need not be there.
         synthetic.check_photographs(data.model_copy(update={"mix": {"folder:0": 0.0, "tissue": 1.0}}))
+
+
+def test_the_recipe_of_drawn_specimens_needs_no_photograph() -> None:
+    data = named_recipe("drawn").data
+    synthetic.check_photographs(data)
+    kinds = {synthetic.field_specimen(data, "train", index, 64).name for index in range(12)}
+    assert len(kinds) >= 3

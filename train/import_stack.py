@@ -27,6 +27,7 @@ from edge.optics import Objective
 from edge.progress import Bar
 from edge.stack_theory import focus_of_pictures
 from edge.zstack import LARGEST_Z_UM, TABLE, about_objective, write_zstack
+from train.assumed import Assumed
 from train.folder_source import folder_source, zstack_source
 from train.stack_source import Choice, Source
 from train.stack_survey import Crop, Survey, survey
@@ -49,7 +50,7 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     focus = parser.add_mutually_exclusive_group()
     text = "where it is sharp, in the unit of the z column (µm, or planes from 0)"
     focus.add_argument("--focus-z", metavar="Z", type=finite, help=text)
-    focus.add_argument("--focus", choices=["measure"], help="measure: on the planes, see the guide")
+    focus.add_argument("--focus", choices=["measure"], help="measure: by what the planes show")
     add("--crop", metavar="X,Y,W,H", type=_crop, help="this part of each image, in pixels")
     add("--slide", metavar="NAME", help="what it is a stack of; stacks of one slide share it")
     for option in ("time", "channel", "position"):
@@ -232,8 +233,9 @@ def _focus(
     if args.focus is not None:
         with Bar("measuring", len(order)) as bar:
             pictures = _pictures(source, found, order, bar.advance)
-            pixel_um = None if in_planes else about["pixel_um"]
-            measured = focus_of_pictures(places, pictures, about_objective(about), pixel_um)
+            known = about_objective(about) is not None and about["pixel_um"] is not None
+            optics = Assumed().optics(args.source, about) if known else None
+            measured = focus_of_pictures(places, pictures, optics, in_planes=in_planes)
         if measured.z_um is None:
             raise InputError(
                 f"{args.source}: --focus measure: {measured.peak.reason}; --focus-z says where it is sharp"

@@ -43,16 +43,14 @@ def stack_shots(sources: Iterable[Path], assumed: Assumed) -> tuple[list[Shot], 
     notes: list[str] = []
     for path in sorted(found):
         stack = ZStack.open(found[path], step_um=assumed.step_um)
+        optics = assumed.optics(found[path], stack.about)
         focus_um = stack.focus_um
         if focus_um is None:
-            focus = focus_of_stack(stack)
-            assert focus.z_um is not None
-            focus_um = focus.z_um
+            focus_um, focus = focus_of_stack(stack, optics)
             notes.append(
                 f"{found[path]}: about.json states no focus_z; measured on its planes, {focus.how}:"
                 f" {focus_um:.3g} µm"
             )
-        optics = assumed.optics(found[path], stack.about)
         notes += assumed.note(found[path], optics)
         notes += [text for text in stack.assumptions if "plane numbers" in text]
         field = names[path]
