@@ -30,7 +30,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -77,13 +78,11 @@ class Autofocus:
 
     settings: Settings
     state: State = State.READY
-    belief: Belief = field(init=False)
     reading: Reading | None = None
     surprise: float = 0.0
     looks: int = 0
 
     def __post_init__(self) -> None:
-        self.belief = Belief(self.settings.low, self.settings.high, self.settings.gains)
         self._seen: list[tuple[float, float]] = []
         self._informative: list[float] = []
         self._told = False
@@ -105,6 +104,11 @@ class Autofocus:
         if handler is None:
             raise FocusError(f"focus loop: {type(event).__name__} is not allowed while {self.state.value}")
         return handler(self, event)
+
+    @cached_property
+    def belief(self) -> Belief:
+        """Where the focus is: every place as likely, until the run begins somewhere."""
+        return Belief(self.settings.low, self.settings.high, self.settings.gains)
 
     @property
     def budget(self) -> int:

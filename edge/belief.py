@@ -97,11 +97,11 @@ class Belief:
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise ValueError(f"belief from {low} to {high}: a finite range that rises is needed")
         cells = int(min(_MOST_CELLS, max(3, math.ceil((high - low) / _STEP_DOF) + 1)))
-        self.places = np.linspace(low, high, cells)
+        self.places = np.asarray(low + (high - low) / (cells - 1) * np.arange(cells), np.float64)
         self.gains = np.asarray(gains.values, np.float64)
         weights = np.asarray(gains.weights, np.float64)
         near = np.ones(cells) if start is None else 1 / (1 + ((self.places - start) / NEAR_DOF) ** 2)
-        self.mass = weights[:, None] / weights.sum() * near[None, :] / near.sum()
+        self.mass = (weights / weights.sum())[:, None] * (near / near.sum())
         self._ends = (-math.inf, math.inf)
 
     @property
@@ -149,9 +149,9 @@ class Belief:
     def read(self, position: float, tolerance: float, low: float, high: float) -> Reading:
         """What is believed at stage ``position`` (dof); ``target`` is looked for from ``low`` to ``high``."""
         defocus = self._defocus(position)
-        mean = float((self.mass * defocus).sum())
-        sigma = math.sqrt(max(0.0, float((self.mass * (defocus - mean) ** 2).sum())))
-        outermost = float((self.mass * ((defocus <= self._ends[0]) | (defocus >= self._ends[1]))).sum())
+        mean = float(np.vdot(self.mass, defocus))
+        sigma = math.sqrt(max(0.0, float(np.vdot(self.mass, (defocus - mean) ** 2))))
+        outermost = float(np.vdot(self.mass, (defocus <= self._ends[0]) | (defocus >= self._ends[1])))
         reach = self.around(tolerance)
         # Where all that is known is "at least this far", go where the next look says most.
         seen_from = (
@@ -173,13 +173,19 @@ class Belief:
         )
 
     def around(self, tolerance: float) -> Array:
-        """For each place, ``(cells,)``: the mass within ``tolerance`` dof (of the network) of it."""
-        out = np.zeros(len(self.places))
-        edges = np.append(self.places - self.step / 2, self.places[-1] + self.step / 2)
-        for gain, row in zip(self.gains, self.mass, strict=True):
-            below = np.append(0.0, np.cumsum(row))
-            half = tolerance / abs(float(gain))
-            out += np.interp(self.places + half, edges, below) - np.interp(self.places - half, edges, below)
+        """For each place, ``(cells,)``: the mass within ``tolerance`` dof (of the network) of it; a cell that
+        lies partly within counts in part.
+        """
+        cells = len(self.places)
+        out = np.zeros(cells)
+        for gain, up_to in zip(self.gains.tolist(), np.cumsum(self.mass, axis=1), strict=True):
+            # From the middle of a cell to the end of what is near: so many whole cells, and a part of one.
+            half = min(tolerance / abs(gain) / self.step, cells) + 0.5
+            whole = int(half)
+            below = np.concatenate((np.zeros(whole + 1), up_to, np.full(whole + 1, up_to[-1])))
+            inner = below[2 * whole : 2 * whole + cells] - below[1 : 1 + cells]
+            outer = below[2 * whole + 1 : 2 * whole + 1 + cells] - below[:cells]
+            out += inner + (half - whole) * (outer - inner)
         return np.clip(out, 0.0, 1.0)
 
     def near(self, place: float, tolerance: float) -> float:
@@ -188,9 +194,11 @@ class Belief:
         A cell that lies partly within counts in part.
         """
         half = tolerance / np.abs(self.gains)[:, None]
-        distance = np.abs(self.places - place)[None, :]
+        reach = float(half.max()) + self.step
+        some = slice(*np.searchsorted(self.places, (place - reach, place + reach)).tolist())
+        distance = np.abs(self.places[some] - place)[None, :]
         within = np.clip((half - distance) / self.step + 0.5, 0.0, np.minimum(1.0, 2 * half / self.step))
-        return min(1.0, float((self.mass * within).sum()))
+        return min(1.0, float((self.mass[:, some] * within).sum()))
 
     def spread(self, place: float, reach: float) -> float:
         """Standard deviation, in dof, of the mass within ``reach`` (dof, more than a step) of ``place``."""

@@ -28,6 +28,7 @@ from typing import NoReturn, Protocol, cast
 
 from edge import __version__
 from edge.errors import InputError, ParfocalError, one_line
+from edge.memory import keep_freed
 from firmware_iface.errors import MotionError
 
 __all__ = ["COMMANDS", "finite", "go_on", "main", "module_of", "version"]
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # an old terminal may not know µ
     try:
+        keep_freed()
         with _terminated_as_interrupted():
             code = _run(words)
         sys.stdout.flush()

@@ -43,7 +43,7 @@ FRAMES_IN_FLIGHT = 2
 #: Of what a run has taught about scale and direction so much is forgotten by the next.
 FORGETS = 0.1
 #: The trace keeps frames at no more than this many pixels a side: a sweep must fit a small computer.
-THUMBNAIL_PX = 320
+THUMBNAIL_PX = 384
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,10 +270,10 @@ class Microscope:
     def _observe(self, *, infer: bool) -> Observation:
         """A frame exposed after the stage has settled, its sharpness and, if asked for, its defocus."""
         rig, frame = self.rig, self.settled_frame()
+        view = View(frame.image)
         # A guessed sampling could throw the finest detail away, and the finest is what peaks nearest focus.
-        fault, view = fault_of(frame.image), View(frame.image)
         measure = sharpness(view, 1.0 if rig.assumed else rig.optics.model_scale)
-        log_likelihood, tiles = None, None
+        fault, log_likelihood, tiles = fault_of(frame.image), None, None
         if infer:
             look = self.model.look(view, rig.optics, most_tiles=self.config.model.tiles)
             log_likelihood, tiles = look.log_likelihood, look.tiles

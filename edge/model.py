@@ -44,15 +44,13 @@ class Look:
 
     ``log_likelihood``: ``(bins,)`` float64, the frame's tempered log-probabilities over the card's bins,
     normalised; None when no tile was informative. ``bin_centres_dof``: ``(bins,)`` float64. ``tiles``:
-    informative tiles used. ``log_probabilities``: ``(tiles, bins)`` float64 of each tile. ``features``:
-    ``(tiles, F)`` float32.
+    informative tiles used. ``log_probabilities``: ``(tiles, bins)`` float64 of each tile.
     """
 
     log_likelihood: NDArray[np.float64] | None
     bin_centres_dof: NDArray[np.float64]
     tiles: int
     log_probabilities: NDArray[np.float64]
-    features: Float
 
 
 class Model:
@@ -126,23 +124,27 @@ class Model:
         scale, zero = self._logits["quantization"]
         return (-128 - zero) * scale, (127 - zero) * scale
 
-    def infer(self, pixels: NDArray[Any]) -> tuple[Float, Float]:
+    def infer(self, pixels: NDArray[Any], *, features: bool = True) -> tuple[Float, Float]:
         """Logits ``(N, bins)``, features ``(N, F)``, both float32, of tiles ``(N, S, S, 3)``: float32 in -1
-        to 1, or int8 as an int8 network's input is quantized.
+        to 1, or int8 as an int8 network's input is quantized. ``features`` false: ``(N, 0)`` unless the card
+        has a head, which needs them.
         """
-        logits, features = [], []
         int8 = self._quantization
         data = pixels if int8 is None or pixels.dtype == np.int8 else tiles.quantize(pixels, *int8)
+        if not len(data):
+            return np.zeros((0, len(self.bin_centres)), np.float32), np.zeros((0, 0), np.float32)
+        wanted = [self._logits]
+        if self._features is not None and (features or self._head is not None):
+            wanted.append(self._features)
+        found: list[list[Any]] = [[] for _ in wanted]
         for tile in data:
             self._interpreter.set_tensor(self._input["index"], tile[None])
             self._interpreter.invoke()
-            logits.append(self._output(self._logits))
-            features.append(
-                self._output(self._features) if self._features is not None else np.zeros(0, np.float32)
-            )
-        if not logits:
-            return np.zeros((0, len(self.bin_centres)), np.float32), np.zeros((0, 0), np.float32)
-        return self._corrected(np.stack(logits), np.stack(features)), np.stack(features)
+            for values, details in zip(found, wanted, strict=True):
+                values.append(np.array(self._interpreter.get_tensor(details["index"])))
+        logits, *rest = (_real(values, details) for values, details in zip(found, wanted, strict=True))
+        seen = rest[0] if rest else np.zeros((len(data), 0), np.float32)
+        return self._corrected(logits, seen), seen
 
     def _corrected(self, logits: Float, features: Float) -> Float:
         """The network's logits ``(N, bins)`` with the card's head, where there is one."""
@@ -154,12 +156,14 @@ class Model:
 
     def look(self, frame: Frame | View, optics: Optics, *, most_tiles: int) -> Look:
         """Read the defocus of ``frame`` ``(H, W, 3)`` uint8 RGB from its tiles. Blocks while inferring."""
-        logits, features = self.read(frame, optics, most_tiles=most_tiles)
+        logits, _ = self.read(frame, optics, most_tiles=most_tiles, features=False)
         log_p = log_softmax(logits.astype(np.float64) / self.card.temperature)
         joint = combine(log_p, self.card.tile_weight) if len(logits) else None
-        return Look(joint, self.bins_dof(optics), len(logits), log_p, features)
+        return Look(joint, self.bins_dof(optics), len(logits), log_p)
 
-    def read(self, frame: Frame | View, optics: Optics, *, most_tiles: int) -> tuple[Float, Float]:
+    def read(
+        self, frame: Frame | View, optics: Optics, *, most_tiles: int, features: bool = True
+    ) -> tuple[Float, Float]:
         """`infer` of the informative tiles of ``frame`` ``(H, W, 3)`` uint8 RGB, the best first."""
         chosen = tiles.extract(
             frame,
@@ -169,18 +173,20 @@ class Model:
             raw=self.card.input == "raw",
             int8=self._quantization,
         )
-        return self.infer(chosen.pixels)
+        return self.infer(chosen.pixels, features=features)
 
     def scale(self, optics: Optics) -> float:
         """Factor by which frames behind ``optics`` are resampled."""
         return optics.model_scale * self.card.pixels_per_resolution / PIXELS_PER_RESOLUTION
 
-    def _output(self, details: dict[str, Any]) -> Float:
-        value = np.array(self._interpreter.get_tensor(details["index"]))[0].ravel()
-        if details["dtype"] is np.int8:
-            scale, zero = details["quantization"]
-            value = (value.astype(np.float32) - zero) * scale
-        return np.asarray(value, np.float32)
+
+def _real(values: list[Any], details: dict[str, Any]) -> Float:
+    """What tensors of one output, ``(1, …)`` each, say: ``(N, width)`` float32."""
+    value = np.concatenate(values).reshape(len(values), -1)
+    if details["dtype"] is np.int8:
+        scale, zero = details["quantization"]
+        value = (value.astype(np.float32) - zero) * scale
+    return np.asarray(value, np.float32)
 
 
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

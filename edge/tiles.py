@@ -100,8 +100,11 @@ def quantize(tiles: Float, scale: float, zero_point: int) -> NDArray[np.int8]:
     return np.clip(steps, -128, 127, out=steps).astype(np.int8)
 
 
+@lru_cache(maxsize=4)
 def _grid(height: int, width: int, size: int) -> NDArray[np.int64]:
-    """Corners ``(N, 2)`` (row, column) of as many tiles as fit side by side, spread over the whole frame."""
+    """Corners ``(N, 2)`` (row, column) of as many tiles as fit side by side, spread over the whole frame; not
+    to be written to.
+    """
     rows, columns = _starts(height, size), _starts(width, size)
     return np.array([(y, x) for y in rows for x in columns], np.int64)
 

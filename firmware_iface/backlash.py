@@ -71,6 +71,8 @@ class Gap:
 
     def after(self, moved: int) -> Gap:
         """The gap after the screw has made ``moved`` steps (signed) in one go."""
+        if not moved:
+            return self
         least, most = (
             min(max(closed + moved * self.approach, 0), self.size_steps)
             for closed in (self.least_closed_steps, self.most_closed_steps)

@@ -181,6 +181,8 @@ def test_a_model_says_what_its_head_makes_of_it(
     wanted = (own[::-1] if mirrored else own) + np.arange(FEATURES) @ weights + bias
     np.testing.assert_allclose(logits, [wanted, wanted], rtol=1e-5)
     np.testing.assert_array_equal(features[0], np.arange(FEATURES))
+    unasked, _ = model.infer(np.zeros((2, 32, 32, 3), np.float32), features=False)  # the head needs them
+    np.testing.assert_array_equal(unasked, logits)
 
 
 def test_a_head_of_other_features_is_refused(interpreter: type[FakeInterpreter], tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class TestFocus:
     ) -> None:
         about = json.loads((stack / "about.json").read_text("utf-8"))
         (stack / "about.json").write_text(json.dumps({**about, "focus_z": None}), encoding="utf-8")
-        blank = model.Look(None, network.centres, 0, np.zeros((0, 49)), np.zeros((0, 1), np.float32))
+        blank = model.Look(None, network.centres, 0, np.zeros((0, 49)))
         monkeypatch.setattr(network, "look", lambda *given, **named: blank)
         code, out, _ = parfocal("focus", "--stack", stack, "--json")
         assert code == 3

@@ -57,7 +57,7 @@ class Oracle:
         tiles = len(extract(frame, optics.model_scale, size_px=32, most=most_tiles))
         assert self._rig.true_defocus_um is not None
         log_p = log_normal(optics.dof_from_um(self._rig.true_defocus_um()))
-        return Look(log_p if tiles else None, BINS, tiles, log_p[None], np.zeros((1, 1), np.float32))
+        return Look(log_p if tiles else None, BINS, tiles, log_p[None])
 
 
 class Camera(SimulatedCamera):
@@ -228,7 +228,7 @@ class TestTrace:
         made = Made(planes=Field(np.full((2, 300, 900, 3), LEVEL, np.uint16), np.array([-16.0, 16.0])))
         made.scope.focus()
         assert all(max(entry.image.shape) <= THUMBNAIL_PX for entry in made.scope.trace.entries)
-        assert made.scope.trace.entries[0].image.shape == (107, 320, 3)
+        assert made.scope.trace.entries[0].image.shape == (128, 384, 3)
 
     def test_of_blank_frames_believes_nothing(self) -> None:
         made = Made(planes=EMPTY)

@@ -124,7 +124,6 @@ class TestLook:
         assert look.log_likelihood is not None
         assert look.log_likelihood.dtype == np.float64
         assert np.exp(look.log_likelihood).sum() == pytest.approx(1)
-        assert look.features.shape == (9, 5)
         np.testing.assert_array_equal(look.bin_centres_dof, BINS)
 
     def test_an_empty_frame(self, interpreter: type, path: Path) -> None:
@@ -170,6 +169,12 @@ class TestInfer:
         # Each tile has its own row: what the interpreter gives is a view that the next tile overwrites.
         np.testing.assert_allclose(logits[:, 0], [-10, -2.5, 0, 8], atol=0.1)
         np.testing.assert_allclose(features, np.tile(np.arange(5), (4, 1)), atol=0.05)
+
+    def test_features_that_nobody_asked_for(self, interpreter: type, path: Path) -> None:
+        model, tiles = load(path), np.zeros((2, TILE_PX, TILE_PX, 3), np.float32)
+        logits, features = model.infer(tiles, features=False)
+        np.testing.assert_array_equal(logits, model.infer(tiles)[0])
+        assert features.shape == (2, 0)
 
     def test_no_tiles(self, interpreter: type, path: Path) -> None:
         logits, features = load(path).infer(np.zeros((0, TILE_PX, TILE_PX, 3), np.float32))

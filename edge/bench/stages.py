@@ -51,15 +51,13 @@ class TimedModel(Model):
 
 class _TimedInterpreter:
     def __init__(self, interpreter: Any, lap: Lap) -> None:
-        self._interpreter, self._lap = interpreter, lap
+        self._invoke, self._lap = interpreter.invoke, lap
+        self.set_tensor, self.get_tensor = interpreter.set_tensor, interpreter.get_tensor
 
     def invoke(self) -> None:
         began_s = time.perf_counter()
-        self._interpreter.invoke()
+        self._invoke()
         self._lap["inference"] += time.perf_counter() - began_s
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._interpreter, name)
 
 
 class _TimedCamera(Camera):

@@ -60,6 +60,10 @@ def fault_of(image: npt.NDArray[np.uint8]) -> str | None:
 
 def _shares(image: npt.NDArray[np.uint8], every: int) -> tuple[float, float]:
     """Of every so many-th pixel: the share that is black, and that with all three channels clipped."""
-    red, green, blue = np.moveaxis(image[::every, ::every], 2, 0)
-    black = float(np.mean(np.maximum(np.maximum(red, green), blue) < BLACK_LEVEL))
-    return black, float(np.mean(np.minimum(np.minimum(red, green), blue) >= CLIPPED_LEVEL))
+    import cv2
+
+    grid = np.ascontiguousarray(image[::every, ::every])
+    levels = (0, BLACK_LEVEL - 1), (CLIPPED_LEVEL, 255)
+    masks = [cv2.inRange(grid, (low,) * 3, (high,) * 3) for low, high in levels]
+    black, clipped = (cv2.countNonZero(mask) / mask.size for mask in masks)
+    return black, clipped
