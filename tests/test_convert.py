@@ -136,7 +136,9 @@ class TestTheFile:
         assert look.tiles == 4
         assert look.log_likelihood is not None
         assert np.exp(look.log_likelihood).sum() == pytest.approx(1)
-        assert look.features.shape == (4, 256)
+        logits, features = model.read(tiny.frame(1, 96), optics, most_tiles=4)
+        assert len(logits) == 4
+        assert features.shape == (4, 256)
         assert model.look(np.full((96, 96, 3), 200, np.uint8), optics, most_tiles=4).log_likelihood is None
 
     def test_the_same_run_gives_the_same_file(
