@@ -1,7 +1,7 @@
 """Memory that a look gives back is kept for the next one, where the C library can be told to.
 
 A look makes a dozen arrays of half a megabyte or more. glibc hands such back to the system as soon as they
-are freed, and the system clears every page anew for the next look: a tenth of what a look computes.
+are freed, and the system clears every page anew for the next look.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _HEAD = """\
 
 *Built from `docs/bench` by `python -m edge.bench.page --write`; `make bench-figures` measures it anew. Do not edit.*
 
-Everything on this page was computed on one desktop machine, with a simulated camera and motor. **No figure is of a Raspberry
+Everything on this page was computed on desktop machines, with a simulated camera and motor. **No figure is of a Raspberry
 Pi or a Jetson**: [how to produce one](#how-a-figure-of-a-pi-or-a-jetson-is-produced) stands at the end.
 """
 _METHOD = """\
@@ -180,7 +180,7 @@ def _growth(growth: Mapping[str, Any], training: Mapping[str, Any]) -> Iterator[
     frames = growth["simulator_by_processes"]
     rates = training["images_per_s"]
     yield _table(
-        ("on this machine", *(f"{count} at once" for count in frames)),
+        ("", *(f"{count} at once" for count in frames)),
         [
             ("simulator, frames/s by processes", *(f"{of['frames_per_s']:.1f}" for of in frames.values())),
             (
