@@ -1,4 +1,4 @@
-"""The image is built once, whole or not at all; a computer that cannot build it is told why."""
+"""The image is built once, whole or not at all; a machine that stands still is booted again."""
 
 from __future__ import annotations
 
@@ -21,6 +21,80 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     script = tmp_path / "build.sh"
     monkeypatch.setattr(virtual_machine, "BUILD", script)
     return script
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the machine shares with this computer; its limits are short, and its image is of no account."""
+    monkeypatch.setattr(virtual_machine, "image", lambda: tmp_path)
+    monkeypatch.setattr(virtual_machine, "BOOT_S", 2.0)
+    monkeypatch.setattr(virtual_machine, "SILENT_S", 2.0)
+    shared = tmp_path / "host"
+    shared.mkdir()
+    return shared
+
+
+def _machine(monkeypatch: pytest.MonkeyPatch, folder: Path, *boots: str) -> None:
+    """Instead of the emulator: the first boot runs the first of these shell scripts, and so on."""
+    tools = folder.parent / "tools"
+    tools.mkdir()
+    count = "echo >>../boots; boot=$(wc -l <../boots)"
+    job = 'did() { echo "{}" >$1.jsonl; : >$1.err; echo 0 >$1.code; }'
+    cases = "".join(f"{k + 1}) {script};;\n" for k, script in enumerate(boots))
+    (tools / "qemu-system-x86_64").write_text(
+        f"#!/bin/bash\ncd {folder}\n{count}\n{job}\ncase $boot in\n{cases}esac\n"
+    )
+    (tools / "qemu-system-x86_64").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+
+
+STANDS_STILL = "exec sleep 60"
+
+
+class TestBoot:
+    def test_one_that_stands_still_before_it_says_a_word_is_booted_again(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _machine(monkeypatch, folder, STANDS_STILL, "touch alive; did coils")
+        said: list[str] = []
+        assert virtual_machine.run({"coils": 5.0}, folder, said.append)["coils"].records == [{}]
+        assert len(said) == 1
+        assert "never came to life" in said[0]
+
+    def test_what_is_left_by_one_that_dies_or_stands_still_gets_another_boot(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        dies = "touch alive; did coils"
+        _machine(
+            monkeypatch,
+            folder,
+            dies,
+            f"touch alive; echo half >timing.jsonl; {STANDS_STILL}",
+            "touch alive; did timing",
+        )
+        said: list[str] = []
+        done = virtual_machine.run({"coils": 5.0, "timing": 5.0}, folder, said.append)
+        assert [done[name].records for name in ("coils", "timing")] == [[{}], [{}]]
+        assert said == ["the machine ended early; booted again for timing"] * 2
+
+    def test_signs_of_life_keep_one_that_is_only_slow(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        _machine(monkeypatch, folder, "for i in {1..13}; do date +%N >alive; sleep 0.2; done; did coils")
+        said: list[str] = []
+        assert virtual_machine.run({"coils": 5.0}, folder, said.append)["coils"].code == 0
+        assert said == []
+
+    def test_three_times_are_enough(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(virtual_machine, "BOOT_S", 0.2)
+        _machine(monkeypatch, folder, STANDS_STILL, STANDS_STILL, STANDS_STILL, "touch alive; did coils")
+        with pytest.raises(VmError, match="never came to life, 3 times"):
+            virtual_machine.run({"coils": 5.0}, folder, lambda line: None)
+
+    def test_jobs_that_take_too_long(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        _machine(monkeypatch, folder, "while :; do date +%N >alive; sleep 0.1; done")
+        with pytest.raises(VmError, match=r"not done after 2\.5 s"):
+            virtual_machine.run({"coils": 0.5}, folder, lambda line: None)
 
 
 def _made(tmp_path: Path) -> list[str]:

@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,12 @@ BUILD = HERE / "build_image.sh"
 BOARD_LIBRARIES = ["rpi-lgpio>=0.6", "pytest>=8"]
 """What the machine's Python has beyond the extras `device` and `serve`: the GPIO library, and what runs the
 contracts."""
-BOOT_S = 150
+BOOT_S = 200
 """Longest time (s) to boot and to switch off; some 30 s on an idle desktop."""
+SILENT_S = 120
+"""Longest time (s) between two signs of life; a machine that has booted gives one every ten seconds."""
+BOOTS = 3
+"""How often one is booted: an emulated machine may stand still, even before its kernel says a word."""
 _TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"}
 
 
@@ -63,19 +67,25 @@ def missing() -> list[str]:
     return lacks
 
 
-def run(limits_s: Mapping[str, float], folder: Path) -> dict[str, Result]:
-    """Boot once and run the jobs named in ``limits_s`` (their time limits in s) one after the other. BLOCKS.
+def run(limits_s: Mapping[str, float], folder: Path, say: Callable[[str], None]) -> dict[str, Result]:
+    """Boot and run the jobs named in ``limits_s`` (their time limits in s) one after the other. BLOCKS.
 
     A job is ``jobs/NAME.py``: it runs as root in a folder of its own, with `edge`, `firmware_iface` and this
     folder on its path. ``folder``, empty at first, is the machine's /mnt/host and keeps what the jobs wrote.
-    A job that the machine did not live to see the end of is left out; its console is in console.log.
+    A machine that dies on the way says nothing of the drivers: what is left gets another boot, and ``say`` a
+    line. A job that no machine lived to see the end of is left out; the last console is in console.log.
     VmError when the image cannot be built or the machine does not boot.
     """
-    share(folder, limits_s)
-    _boot(image(), folder, BOOT_S + sum(limits_s.values()))
-    if not any(folder.glob("*.jsonl")):
-        raise VmError(f"the virtual machine never came to a job:\n{_tail(folder / 'console.log')}")
-    return {name: _result(folder, name) for name in limits_s if (folder / f"{name}.code").exists()}
+    left = dict(limits_s)
+    for boot in range(BOOTS):
+        if boot:
+            say(f"the machine ended early; booted again for {', '.join(left)}")
+        share(folder, left)
+        _boot(image(), folder, sum(left.values()), say=say)
+        left = {name: limit_s for name, limit_s in left.items() if not (folder / f"{name}.code").exists()}
+        if not left:
+            break
+    return {name: _result(folder, name) for name in limits_s if name not in left}
 
 
 def share(folder: Path, limits_s: Mapping[str, float]) -> None:
@@ -106,20 +116,56 @@ class Computer:
         """
         share(self.folder, {job: limit_s})
         try:
-            _boot(image(), self.folder, BOOT_S + limit_s, disk=self._disk, cut=cut)
+            _boot(image(), self.folder, limit_s, disk=self._disk, cut=cut)
         except VmError as error:
             raise VmError(f"{error}\n{_tail(self.folder / f'{job}.err')}") from error
+        if cut is None and not (self.folder / f"{job}.code").exists():
+            raise VmError(
+                f"the machine ended before the job {job} did:\n{_tail(self.folder / 'console.log')}"
+            )
         if cut is None and (result := _result(self.folder, job)).code != 0:
             raise VmError(f"the job {job} ended with {result.code}:\n{result.errors}")
         return [json.loads(line) for line in (self.folder / f"{job}.jsonl").read_text().splitlines()]
 
 
 def _boot(
-    image: Path, folder: Path, limit_s: float, *, disk: Path | None = None, cut: str | None = None
+    image: Path,
+    folder: Path,
+    limit_s: float,
+    *,
+    disk: Path | None = None,
+    cut: str | None = None,
+    say: Callable[[str], None] = print,
 ) -> None:
-    console = folder / "console.log"
+    """Until the machine is off, or dead, or ``cut`` is in ``folder``; its jobs may take ``limit_s``.
+
+    One that gives no sign of life within `BOOT_S` is switched off and on again. VmError after `BOOTS` of
+    them, and where time is up.
+    """
+    console, alive = folder / "console.log", folder / "alive"
+    command = _command(image, folder, console, disk)
+    for _ in range(BOOTS):
+        alive.unlink(missing_ok=True)
+        with (
+            (folder / "qemu.log").open("w") as log,
+            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as machine,
+        ):
+            try:
+                ended = _wait(machine, BOOT_S + limit_s, alive, None if cut is None else folder / cut)
+            finally:
+                machine.kill()
+        if alive.exists() and ended:
+            return
+        said = (folder / "qemu.log").read_text() + _tail(console)
+        if alive.exists():
+            raise VmError(f"the virtual machine was not done after {BOOT_S + limit_s:g} s:\n{said}")
+        say(f"the virtual machine never came to life: {said!r}")
+    raise VmError(f"the virtual machine never came to life, {BOOTS} times:\n{said}")
+
+
+def _command(image: Path, folder: Path, console: Path, disk: Path | None) -> list[str | Path]:
     shared = f"local,path={folder},mount_tag=host,security_model=none"
-    command = [
+    return [
         *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64"),
         # QEMU 7.2 makes a fault of AVX2's masked gathers, with which NumPy computes sines.
         *("-accel", "tcg,thread=multi", "-cpu", "max,avx2=off", "-smp", "2", "-m", "2048"),
@@ -129,30 +175,22 @@ def _boot(
         *("-virtfs", shared, "-drive"),
         f"file={disk or image / 'disk.img'},format=raw,if=virtio,snapshot={'on' if disk is None else 'off'}",
     ]
-    with (folder / "qemu.log").open("w") as log:
-        try:
-            with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log) as machine:
-                try:
-                    _wait(machine, limit_s, None if cut is None else folder / cut)
-                finally:
-                    machine.kill()
-        except subprocess.SubprocessError as error:
-            log.flush()
-            said = (folder / "qemu.log").read_text() + _tail(console)
-            raise VmError(f"the virtual machine: {error}\n{said}") from error
 
 
-def _wait(machine: subprocess.Popen[bytes], limit_s: float, cut: Path | None) -> None:
-    """Until the machine has switched itself off, or ``cut`` is there. SubprocessError otherwise."""
-    if cut is None:
-        if code := machine.wait(limit_s):
-            raise subprocess.CalledProcessError(code, "qemu")
-        return
-    until_s = time.monotonic() + limit_s
-    while not cut.exists():
-        if machine.poll() is not None or time.monotonic() > until_s:
-            raise subprocess.TimeoutExpired("qemu", limit_s)
+def _wait(machine: subprocess.Popen[bytes], limit_s: float, alive: Path, cut: Path | None) -> bool:
+    """Until the machine has switched itself off, stands still, or ``cut`` is there; False when time is up."""
+    begun_s = seen_s = time.monotonic()
+    sign = 0
+    while time.monotonic() < begun_s + limit_s:
+        if machine.poll() is not None or (cut is not None and cut.exists()):
+            return True
+        last, sign = sign, alive.stat().st_mtime_ns if alive.exists() else 0
+        if sign != last:
+            seen_s = time.monotonic()
+        if time.monotonic() > seen_s + (SILENT_S if sign else BOOT_S):
+            return True
         time.sleep(0.05)
+    return False
 
 
 def _result(folder: Path, name: str) -> Result:
