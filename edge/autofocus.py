@@ -16,7 +16,7 @@ returns:
                                                             APPROACHING ──Arrived──► CONFIRMING
                                                                                          │ Seen
                                                                                          ▼
-    nothing helped, an empty field, or proved a little way off: RETURNING ──Arrived──► DONE, whichever it is
+    nothing helped, an empty field, or focus a little way off: RETURNING ──Arrived──► DONE, whichever it is
     Cancelled, from anywhere but DONE: DONE failed
 
 *Proved* is: the belief has the confidence asked for within the tolerance, on at least two looks from
@@ -54,7 +54,7 @@ from edge.dialogue import (
     State,
 )
 from edge.errors import FocusError
-from edge.proof import next_place, proved, worth_a_last_move
+from edge.proof import beside_the_peak, next_place, proved, worth_a_last_move
 from edge.sweep import Sweep
 
 #: Places nearer to the focus than this share of the tolerance are as good as it.
@@ -266,6 +266,11 @@ class Autofocus:
         if self._bracketed is not None and not self._agreed(self._bracketed):
             # Contrast, not the network, found this place.
             self._method, self._reason = "sweep", "the sharpest place near the network's estimate"
+        place = beside_the_peak(event, self.settings) if self._bracketed is None else None
+        if place is not None:
+            return self._return(
+                "focused", self._reason + ", and from there where the network sees focus", place
+            )
         return self._finish("focused", self._reason)
 
     def _agreed(self, estimate: float) -> bool:

@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 
 from edge.belief import Belief, Reading
-from edge.dialogue import Settings
+from edge.dialogue import Seen, Settings
 
-__all__ = ["next_place", "proved", "worth_a_last_move"]
+__all__ = ["beside_the_peak", "next_place", "proved", "worth_a_last_move"]
 
 #: A look this sure settles it alone, where pitch and optics are known.
 ONE_LOOK_CONFIDENCE = 0.97
@@ -24,6 +24,8 @@ POLISH, LAST_MOVE, POLISH_DOF = 0.2, 1.0, 0.5
 POLISH_ACROSS = 0.4
 #: Before it is proved where the stage stands, the belief must be this sure of where the last move goes.
 LAST_MOVE_CONFIDENCE = 0.95
+#: So far from the peak of a sweep one look there may send the stage.
+BESIDE_DOF = 2.0
 #: A first move that is likely to need a second ends this share of the belief's spread short of its target.
 SHORT, SPREAD_REACH = 0.3, 4.0
 
@@ -62,6 +64,22 @@ def worth_a_last_move(way: float, heading: float, settings: Settings) -> bool:
     free = settings.onward is None or way * (settings.onward or heading) > 0
     least = POLISH if free else POLISH_ACROSS
     return least * settings.tolerance < abs(way) <= LAST_MOVE * settings.tolerance
+
+
+def beside_the_peak(look: Seen, settings: Settings) -> float | None:
+    """The focus as a ``look`` at a sweep's peak has it, where it is sure of it, and a little way off.
+
+    What refracts is sharpest beside its focus, and how far is what one look says best. Those before it do not
+    count: the sweep began because they were not to be trusted.
+    """
+    s = settings
+    if look.log_likelihood is None or s.assumed or s.absorbing:
+        return None
+    belief = Belief(s.low, s.high, s.gains, start=look.position)
+    belief.see(look.position, look.log_likelihood, look.bin_centres)
+    reading = belief.read(look.position, s.tolerance, s.low, s.high)
+    near = POLISH * s.tolerance < abs(reading.target - look.position) <= BESIDE_DOF
+    return reading.target if near and reading.target_within >= s.confidence else None
 
 
 def _short(belief: Belief, reading: Reading, position: float, settings: Settings) -> float:

@@ -464,6 +464,47 @@ class TestSweep:
         assert "not found again" in done.reason
 
 
+class TestBesideThePeak:
+    """Where a sweep ends, one look says how far beside its sharpest place a specimen is in focus."""
+
+    SETTINGS = Settings(-40.0, 40.0, max_looks=1)
+    SURE = staticmethod(oracle(0.0, sigma=0.4))
+
+    def _ended_at(self, settings: Settings, network: Network, peak: float) -> float:
+        bench = Bench(settings, unsure, peaked(peak))
+        bench.network = lambda z: (network if bench.loop.state is State.CONFIRMING else unsure)(z)
+        done = bench.run(5.0)
+        assert (done.result, done.method) == ("focused", "sweep")
+        return bench.position
+
+    @pytest.mark.parametrize("peak", [-1.7, 0.6, 1.5])
+    def test_there(self, peak: float) -> None:
+        assert self._ended_at(self.SETTINGS, self.SURE, peak) == pytest.approx(0.0, abs=0.2)
+
+    def test_whatever_the_looks_before_it_said(self) -> None:
+        bench = Bench(SETTINGS, oracle(-20.0), peaked(1.4))
+        bench.network = lambda z: (self.SURE if bench.loop.state is State.CONFIRMING else oracle(-20.0))(z)
+        assert bench.run(3.0).method == "sweep"
+        assert bench.position == pytest.approx(0.0, abs=0.2)
+
+    @pytest.mark.parametrize(
+        ("settings", "network", "peak"),
+        [
+            (SETTINGS, SURE, 2.4),
+            (SETTINGS, oracle(0.0, sigma=1.5), 1.5),
+            (SETTINGS, blank, 1.5),
+            (replace(SETTINGS, absorbing=True), SURE, 1.5),
+            (replace(SETTINGS, assumed=True), SURE, 1.5),
+        ],
+        ids=["farther", "unsure", "blank", "absorbing", "assumed"],
+    )
+    def test_at_the_peak_all_the_same(self, settings: Settings, network: Network, peak: float) -> None:
+        assert self._ended_at(settings, network, peak) == pytest.approx(peak, abs=0.3)
+
+    def test_within_the_limits(self) -> None:
+        assert 0.2 <= self._ended_at(replace(self.SETTINGS, low=0.2), self.SURE, 1.5) < 0.6
+
+
 class TestFailure:
     @pytest.mark.parametrize("start", [-40.0, 0.0, 39.5, 40.0])
     def test_a_blank_field_goes_back_to_where_it_began(self, start: float) -> None:
