@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -234,12 +235,20 @@ class TestFit:
         assert list(tmp_path.iterdir()) == []
 
 
+@pytest.fixture(scope="module")
+def first_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one epoch."""
+    folder, data = tmp_path_factory.mktemp("first"), tiny.tile_data(16)
+    _fitting(RECIPE, data, data)[1].run(folder, "a")
+    return folder
+
+
 class TestCheckpoint:
     @pytest.fixture
-    def begun(self, tmp_path: Path) -> tuple[Path, Any]:
-        """A run of one epoch, and what may go on with it."""
+    def begun(self, first_epoch: Path, tmp_path: Path) -> tuple[Path, Any]:
+        """A copy of it, and what may go on with it."""
+        shutil.copytree(first_epoch, tmp_path, dirs_exist_ok=True)
         data = tiny.tile_data(16)
-        _fitting(RECIPE, data, data)[1].run(tmp_path, "a")
         return tmp_path, _fitting(tiny.recipe(fit={"epochs": 2}), data, data)[1]
 
     def test_another_recipe_or_data_is_refused(self, begun: tuple[Path, Any]) -> None:
