@@ -96,6 +96,17 @@ class TestBoot:
         with pytest.raises(VmError, match=r"not done after 2\.5 s"):
             virtual_machine.run({"coils": 0.5}, folder, lambda line: None)
 
+    @pytest.mark.parametrize("cut", [None, "cut"])
+    def test_one_that_dies_before_its_job_or_its_cut_is_told(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cut: str | None
+    ) -> None:
+        (tmp_path / "disk.img").touch()
+        (tmp_path / "computer").mkdir()
+        computer = virtual_machine.Computer(tmp_path / "computer")
+        _machine(monkeypatch, computer.folder, "touch ../host/alive; echo '{}' >../host/coils.jsonl")
+        with pytest.raises(VmError, match="ended before the job coils did"):
+            computer.boot("coils", 5.0, cut=cut)
+
 
 def _made(tmp_path: Path) -> list[str]:
     return sorted(path.suffix for path in (tmp_path / "cache/parfocal/vm").iterdir())

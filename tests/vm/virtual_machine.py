@@ -119,7 +119,7 @@ class Computer:
             _boot(image(), self.folder, limit_s, disk=self._disk, cut=cut)
         except VmError as error:
             raise VmError(f"{error}\n{_tail(self.folder / f'{job}.err')}") from error
-        if cut is None and not (self.folder / f"{job}.code").exists():
+        if not (self.folder / (cut or f"{job}.code")).exists():
             raise VmError(
                 f"the machine ended before the job {job} did:\n{_tail(self.folder / 'console.log')}"
             )
