@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.lamp import disc, rings, smear
 from edge.optics import REFERENCE_WAVELENGTH_UM
 
 __all__ = ["COMA", "FOCUS", "RATIO", "SCALE", "SPHERICAL", "THICKNESS", "TILT", "WAVELENGTH", "columns_of"]
@@ -25,8 +26,9 @@ WAVELENGTH = 0.54 / REFERENCE_WAVELENGTH_UM
 #: Parameters: log scale, focus, condenser ratio, tilt, spherical, coma, thickness.
 SCALE, FOCUS, RATIO, TILT, SPHERICAL, COMA, THICKNESS = 0, 1, 2, 3, 5, 6, 8
 _SOURCE = (2, 3, 4)
-_SOURCE_POINTS = 36
-_SOFT_EDGE = 0.08  # of the pupil, so that its edge has a derivative
+_SMEARING = (SCALE, FOCUS, RATIO)
+_SOURCE_POINTS = 37
+_SOFT_EDGE = 0.12  # of the pupil, so that its edge has a derivative
 
 
 def columns_of(
@@ -39,8 +41,8 @@ def columns_of(
     """
     growth = math.exp(p[SCALE])
     z = (growth * (x - p[FOCUS])).astype(np.float32)
-    out: list[Any] = []
-    moves: list[Any] = []
+    out: list[Complex] = []
+    moves: list[Complex] = []
     for side in (1, -1):
         turn, weight, waves = _beams(p, freq, s2, side)
         near = [(1e-2, *_beams(_moved(p, k, 1e-2), freq, s2, side)[:2]) for k in _SOURCE] if slopes else []
@@ -64,8 +66,24 @@ def columns_of(
                 every = [along * (growth * (x - p[FOCUS])), -growth * along, *source, *wave]
                 moved = np.stack(every).astype(np.complex64)
                 moves.append(moved if side == 1 else moved.conj())
-    empty = np.zeros((0, len(freq), len(x), columns), np.complex64)
-    return np.stack(out, axis=2), np.stack(moves, axis=3) if slopes else empty
+    left = _smear(p, x, freq, s2)
+    sharp: Complex = np.stack(out, axis=2)
+    span: Complex = sharp * left[:, :, None]
+    if not slopes:
+        return span, np.zeros((0, len(freq), len(x), columns), np.complex64)
+    moved_span: Complex = np.stack(moves, axis=3) * left[:, :, None]
+    for k in _SMEARING:
+        change = (_smear(_moved(p, k, 1e-3), x, freq, s2) - left) / np.float32(1e-3)
+        moved_span[k] += sharp * change[:, :, None]
+    return span, moved_span
+
+
+def _smear(p: Array, x: Array, freq: NDArray[np.float32], s2: np.float32) -> NDArray[np.float32]:
+    """``(C, N)``: what is left of the patches' contrast where a source point is its disc of the lamp."""
+    radius = disc(p[RATIO], _points() * p[RATIO] + p[TILT : TILT + 2], math.sqrt(s2))
+    z = np.abs(math.exp(p[SCALE]) * (x - p[FOCUS]))
+    frequency = np.hypot(freq[:, 0], freq[:, 1]) / WAVELENGTH
+    return np.asarray(smear(frequency[:, None], radius * z[None, :]), np.float32)
 
 
 def _layer_weights(
@@ -99,15 +117,21 @@ def _beams(p: Array, freq: NDArray[np.float32], s2: np.float32, side: int) -> tu
 
     All relative to the direct beam. The waves are the derivatives of phase by spherical aberration and coma.
     """
-    source = (_sunflower() * p[RATIO] + p[TILT : TILT + 2]).astype(np.float32)
+    source = (_points() * p[RATIO] + p[TILT : TILT + 2]).astype(np.float32)
     pupil = source[None] + np.float32(side) * freq[:, None]
     direct2, rho2 = (source**2).sum(-1), (pupil**2).sum(-1)
-    inside = np.clip((1 - np.sqrt(direct2)) / _SOFT_EDGE + 0.5, 0, 1)
-    edge = np.clip((1 - np.sqrt(rho2)) / _SOFT_EDGE + 0.5, 0, 1) * inside
+    inside = _inside(direct2)
+    edge = _inside(rho2) * inside
     waves = _waves(pupil, rho2) - _waves(source, direct2)[:, None]
     aberration = np.tensordot(p[[SPHERICAL, COMA, COMA + 1]].astype(np.float32), waves, 1)
     weight = (edge * np.exp(1j * aberration)).astype(np.complex64) / max(float(inside.sum()), 1.0)
     return _sag(rho2, s2) - _sag(direct2, s2), weight, waves
+
+
+def _inside(rho2: Any) -> Any:
+    """1 in the pupil, 0 outside, with a smooth edge."""
+    share = np.clip((1 - np.sqrt(rho2)) / _SOFT_EDGE + 0.5, 0, 1)
+    return share * share * (3 - 2 * share)
 
 
 def _sag(rho2: Any, s2: np.float32) -> Any:
@@ -124,9 +148,6 @@ def _waves(q: Any, rho2: Any) -> Any:
 
 
 @lru_cache(maxsize=1)
-def _sunflower() -> NDArray[np.float32]:
-    """``(S, 2)`` points spread evenly over the unit disc, their mean at its middle."""
-    k = np.arange(_SOURCE_POINTS) + 0.5
-    radius, angle = np.sqrt(k / _SOURCE_POINTS), k * math.pi * (3 - math.sqrt(5))
-    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
-    return np.asarray(points - points.mean(axis=0), np.float32)
+def _points() -> NDArray[np.float32]:
+    """``(S, 2)`` points of the unit disc."""
+    return np.asarray(rings(_SOURCE_POINTS, 0.0), np.float32)

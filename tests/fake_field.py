@@ -12,7 +12,7 @@ from edge.simulator.formation import Imaging
 from edge.simulator.specimens import Specimen
 
 #: A plane or more in each part of the real grid.
-GRID = np.array([-12.0, -4.0, -1.0, 0.0, 1.0, 4.0, 12.0])
+GRID = np.array([-12.0, -8.0, -4.0, -1.0, 0.0, 1.0, 4.0, 8.0, 12.0])
 IMAGING = Imaging()
 
 

@@ -335,7 +335,7 @@ def _turn(stack: Path) -> Path:
 def turned_stacks(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Three simulated stacks, not to be changed, of a stage that counts the other way round."""
     folder = tmp_path_factory.mktemp("turned") / "made"
-    names = write_stacks(Plan(stacks=3, planes=9, range_dof=6, size_px=256, seed=7), folder)
+    names = write_stacks(Plan(stacks=3, planes=9, range_dof=6, size_px=256, seed=8), folder)
     for name in names:
         _turn(folder / name)
     return [folder / name for name in names]
@@ -407,7 +407,7 @@ class TestCommand:
     ) -> None:
         """The theory needs to know the optics; without it the sharpest place is taken."""
         folder, config = tmp_path / "made", tmp_path / "own.toml"
-        plan = Plan(stacks=2, planes=21, range_dof=6, size_px=256, seed=7)
+        plan = Plan(stacks=2, planes=21, range_dof=6, size_px=256, seed=8)
         paths = [_turn(folder / name) for name in write_stacks(plan, folder)]
         config.write_text('[optics]\nobjective = "20x0.40"\n')
         for path in paths:

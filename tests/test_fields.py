@@ -13,10 +13,12 @@ import pytest
 from fake_field import GRID, IMAGING, specimen
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import interpolate
 
 from edge.errors import InputError
 from edge.simulator import fields
 from edge.simulator.fields import LEVEL, Field, cache_folder, open_drawn_field, open_field, plane_grid
+from edge.simulator.formation import ImageFormer, lamp
 from edge.simulator.specimens import make
 
 WRITER = """
@@ -95,7 +97,7 @@ class TestCache:
             lambda data: data + b"x",
             lambda data: b"PK\x03\x04" + data[4:],
             lambda data: data.replace(b"<u2", b"<i2"),
-            lambda data: data.replace(b"(7, 32, 32, 3)", b"(7, 32, 96, 1)"),
+            lambda data: data.replace(b"(9, 32, 32, 3)", b"(9, 32, 96, 1)"),
             lambda data: data.replace(b"}", b" "),
             lambda data: bytes(len(data)),
         ],
@@ -239,14 +241,27 @@ class TestAt:
         np.testing.assert_array_equal(self.FIELD.at(float(GRID[k])), expected)
 
     @given(st.floats(-30, 30))
-    def test_is_a_straight_line_between_them(self, defocus: float) -> None:
+    def test_is_the_cubic_through_the_four_nearest_and_nowhere_dark_below_0(self, defocus: float) -> None:
         image = self.FIELD.at(defocus)
         assert image.shape == (4, 5, 3)
         assert image.dtype == np.float32
-        expected = [
-            np.interp(defocus, GRID, self.FIELD.planes[:, y, x, 0] / LEVEL) for y, x in ((0, 0), (3, 4))
-        ]
-        np.testing.assert_allclose([image[0, 0, 0], image[3, 4, 0]], expected, rtol=1e-5, atol=1e-5)
+        inside = float(np.clip(defocus, GRID[0], GRID[-1]))
+        below = int(np.searchsorted(GRID, inside, side="left"))
+        four = np.arange(4) + np.clip(below - 2, 0, len(GRID) - 4)
+        cubic = interpolate.KroghInterpolator(GRID[four], self.FIELD.planes[four].astype(float) / LEVEL)
+        np.testing.assert_allclose(image, np.maximum(cubic(inside), 0), rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.parametrize("defocus_dof", [0.37, 1.9, -4.6, 7.3])
+    def test_is_what_the_optics_give_between_the_planes_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, defocus_dof: float
+    ) -> None:
+        few = plane_grid()
+        near = few[np.argsort(np.abs(few - defocus_dof))[:6]]
+        monkeypatch.setattr(fields, "plane_grid", lambda: np.sort(near))
+        sample = make("tissue", (96, 96), 4)
+        got = open_field(sample, IMAGING, folder=tmp_path).at(defocus_dof)
+        truth = ImageFormer(sample, IMAGING).images([defocus_dof], *lamp(IMAGING, defocus_dof))[0]
+        assert (got - truth).std() < 0.06 * truth.std()
 
     def test_shape(self) -> None:
         assert self.FIELD.shape == (4, 5)

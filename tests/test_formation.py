@@ -16,7 +16,7 @@ from edge.simulator.formation import (
     Float,
     ImageFormer,
     Imaging,
-    points_needed,
+    lamp,
     source_points,
 )
 from edge.simulator.specimens import Specimen, make
@@ -308,9 +308,38 @@ class TestImages:
         points = source_points(Imaging(), 9)
         assert ImageFormer(specimen((16, 16)), Imaging()).images([], points).shape == (0, 16, 16, 3)
 
-    def test_the_points_needed_are_enough(self) -> None:
-        """Twice as many change little, at a distance where nine are far too few."""
-        sample = dot(64, od=2.0, sigma_px=2)
-        count = points_needed(PERFECT, 8.0)
-        few, enough, many = (image(sample, PERFECT, 8.0, source_points(PERFECT, n)) for n in (9, count, 72))
-        assert np.abs(enough - many).max() < 0.5 * np.abs(few - many).max()
+
+class TestLamp:
+    """A few points, each of which stands for a disc of the lamp, against hundreds that are points."""
+
+    @pytest.mark.parametrize("defocus_dof", [-12.0, -5.0, -1.0, 0.0, 3.0, 8.0])
+    @pytest.mark.parametrize("ratio", [0.25, 0.55, 0.8])
+    def test_is_as_good_as_many_points(self, ratio: float, defocus_dof: float) -> None:
+        imaging = replace(Imaging(), condenser_ratio=ratio)
+        sample = make("blood", (96, 96), 3)
+        points, disc = lamp(imaging, defocus_dof)
+        former = ImageFormer(sample, imaging)
+        truth = former.images([defocus_dof], source_points(imaging, 600))[0]
+        error = (former.images([defocus_dof], points, disc)[0] - truth).std() / truth.std()
+        ghosts = (former.images([defocus_dof], points)[0] - truth).std() / truth.std()
+        assert error < 0.17
+        assert ghosts < 0.17 or error < 0.7 * ghosts, "the discs are for nothing"
+
+    def test_a_disc_moves_light_but_neither_makes_nor_loses_it(self) -> None:
+        former = ImageFormer(specimen((32, 40), od=1.0, phase_rad=0.5), Imaging())
+        points = source_points(Imaging(), 19)
+        sharp, smeared = former.images([5.0], points)[0], former.images([5.0], points, 0.1)[0]
+        np.testing.assert_allclose(smeared.mean(axis=(0, 1)), sharp.mean(axis=(0, 1)), rtol=1e-4)
+        assert (smeared.std(axis=(0, 1)) < 0.98 * sharp.std(axis=(0, 1))).all()
+
+    def test_a_disc_spreads_a_point_evenly_over_a_disc_as_large_as_defocus_makes_it(self) -> None:
+        """A source point shifts the image by ``d s``: a disc of them adds a disc's variance, r² / 4."""
+        former = ImageFormer(dot(96, od=0.5, sigma_px=4), PERFECT)
+        middle = np.arange(96) - 48.0
+        variance = []
+        for disc in (0.0, 0.4):
+            shadow = 1 - former.images([5.0], np.zeros((1, 2), np.float32), disc)[0, :, :, GREEN]
+            along = shadow.sum(axis=0)
+            variance.append((along * middle**2).sum() / along.sum())
+        expected_px2 = (5.0 * 0.4 * PIXELS_PER_RESOLUTION) ** 2 / 4
+        assert variance[1] - variance[0] == pytest.approx(expected_px2, rel=0.1)

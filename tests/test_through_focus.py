@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edge.optics import Objective, Optics, natural_pixel_um
-from edge.simulator.formation import ImageFormer, Imaging, source_points
+from edge.simulator.formation import ImageFormer, Imaging, lamp
 from edge.simulator.sensor import Exposer, Sensor
 from edge.simulator.specimens import make
-from edge.through_focus import FEWEST, LARGEST_PX, SMALLEST_PX, RingPower, fit, ring_power
+from edge.through_focus import FEWEST, LARGEST_PX, SMALLEST_PX, RingPower, _evenly, fit, ring_power
 from edge.weak_object import columns_of
 
 OBJECTIVE = Objective(20, 0.4)
@@ -24,12 +24,14 @@ PLACES = np.arange(-130, 131, 10)
 WRONG = 1.3
 
 
-def spectra_of(name: str, imaging: Imaging, seed: int = 5, size: int = 256) -> list[RingPower]:
-    """Frames at `PLACES`, the focus at place 0, as `ring_power` keeps them."""
+def spectra_of(
+    name: str, imaging: Imaging, seed: int = 5, size: int = 256, places: NDArray[np.float64] | None = None
+) -> list[RingPower]:
+    """Frames at ``places``, else `PLACES`, the focus at place 0, as `ring_power` keeps them."""
     former = ImageFormer(make(name, (size, size), seed), imaging)
     exposer = Exposer(Sensor(), (size, size), np.random.default_rng(seed))
-    points = source_points(imaging, 20)
-    images = former.images([float(d) for d in PLACES * SCALE], points)
+    defoci = (PLACES if places is None else places) * SCALE
+    images = former.images([float(d) for d in defoci], *lamp(imaging, 6.0))
     return [ring_power(exposer.expose(image), OPTICS) for image in images]
 
 
@@ -54,6 +56,34 @@ def test_the_direction_of_the_stage_need_not_be_known() -> None:
     assert found.trusted
     assert found.scale == pytest.approx(SCALE, rel=0.07)
     assert (found.focus - 1000) * SCALE == pytest.approx(0, abs=0.6)
+
+
+def test_many_frames_at_uneven_places_are_merged_and_tell_as_much() -> None:
+    """Three noisy frames at each of 27 places, near it, cost a fit of 27 and are no worse than it."""
+    imaging = Imaging(na_over_n=0.4, condenser_ratio=0.35)
+    many = np.concatenate([PLACES + shift for shift in (-3, 0, 2)]).astype(float)
+    found = fit(many, spectra_of("tissue", imaging, places=many), OPTICS, guess=SCALE * WRONG)
+    assert found.trusted
+    assert found.scale == pytest.approx(SCALE, rel=0.05)
+    assert found.focus * SCALE == pytest.approx(0, abs=0.5)
+
+
+def test_places_between_are_told_by_their_neighbours() -> None:
+    """What turns no faster than the theory allows is found again at the even places."""
+    x = np.sort(np.random.default_rng(2).uniform(-6, 6, 80))
+    even, weights = _evenly(x)
+    assert weights.shape == (len(even), 80)
+    np.testing.assert_allclose(np.diff(even), 0.5)
+    for turning in (0.0, 1.5, 4.0):
+        wave = np.exp(1j * turning * x)
+        inner = slice(2, -2)
+        np.testing.assert_allclose((weights @ wave)[inner], np.exp(1j * turning * even)[inner], atol=0.1)
+
+
+def test_few_places_stay_as_they_are() -> None:
+    even, weights = _evenly(PLACES * SCALE)
+    np.testing.assert_array_equal(even, PLACES * SCALE)
+    np.testing.assert_array_equal(weights, np.eye(len(PLACES)))
 
 
 def noise(seed: int) -> NDArray[np.uint8]:
@@ -109,7 +139,7 @@ def test_derivatives_are_those_of_the_columns() -> None:
     p = np.array([0.1, 0.2, 0.5, 0.1, -0.05, 0.05, 0.04, -0.03, 0.7])
     x, freq = np.arange(-6, 6.1, 0.8), np.array([[0.3, 0.4], [-0.2, 0.9], [1.1, 0.2]], np.float32)
     slopes = columns_of(p, x, freq, np.float32(0.16), 4, True)[1]
-    for k, most in enumerate([0.01, 0.01, 0.2, 0.2, 0.2, 0.01, 0.01, 0.01, 0.01]):
+    for k, most in enumerate([0.01, 0.01, 0.12, 0.12, 0.12, 0.01, 0.01, 0.01, 0.01]):
         step = np.zeros(9)
         step[k] = 1e-3
         up, down = (columns_of(p + s * step, x, freq, np.float32(0.16), 4, False)[0] for s in (1, -1))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge import tiles
 from edge.errors import InputError
-from edge.simulator.formation import ImageFormer, Imaging, points_needed, source_points
+from edge.simulator.formation import ImageFormer, Imaging, lamp
 from edge.simulator.sensor import Exposer, Sensor
 from edge.simulator.specimens import SPECIMENS, Specimen, from_image, images_in, make, read_image
 from train.pool import Pool
@@ -131,8 +131,7 @@ def field_tiles(recipe: Recipe, split: Split, index: int, dof_um: float | None =
         near = rng.random() < data.near_share
         drawn = rng.normal(0, 2) if near else rng.uniform(-data.range_dof, data.range_dof)
         defocus = float(np.clip(drawn, -data.range_dof, data.range_dof))
-        points = source_points(imaging, points_needed(imaging, defocus), rng)
-        frame = exposer.expose(former.images([defocus], points)[0])
+        frame = exposer.expose(former.images([defocus], *lamp(imaging, defocus, rng))[0])
         chosen = tiles.extract(
             frame,
             1.0,

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from edge.errors import InputError
 from edge.files import atomic_write_bytes, atomic_write_text
 from edge.simulator import specimens
-from edge.simulator.formation import ImageFormer, Imaging, points_needed, source_points
+from edge.simulator.formation import ImageFormer, Imaging, lamp
 from edge.simulator.specimens import Specimen
 
 Float = NDArray[np.float32]
 
 #: Raised when the same inputs would give other pixels.
-FORMAT = 2
+FORMAT = 3
 #: Stored value of the empty field; intensities up to 65535 / LEVEL fit.
 LEVEL = 12000.0
 #: The cache is kept below this many bytes; the stacks used longest ago go first.
@@ -37,8 +37,12 @@ CACHE_BYTES = 4 << 30
 
 
 def plane_grid() -> NDArray[np.float64]:
-    """Defoci of the planes in dof: every 0.25 to 3, every 0.5 to 8, every 1 to 16."""
-    near, middle, far = np.arange(0, 3, 0.25), np.arange(3, 8, 0.5), np.arange(8, 16.1, 1.0)
+    """Defoci of the planes in dof: every 0.25 to 6, every 0.5 to 10, every 1 to 16.
+
+    A fine detail's contrast turns by up to 4.2 rad per dof: interpolated half way, it keeps 97 % of it in the
+    first and 69 % in the second span.
+    """
+    near, middle, far = np.arange(0, 6, 0.25), np.arange(6, 10, 0.5), np.arange(10, 16.1, 1.0)
     half = np.concatenate([near, middle, far])
     return np.concatenate([-half[:0:-1], half])
 
@@ -56,13 +60,21 @@ class Field:
         return int(self.planes.shape[1]), int(self.planes.shape[2])
 
     def at(self, defocus_dof: float) -> Float:
-        """``(H, W, 3)`` float32 linear intensity, interpolated; the outermost planes stand for all beyond."""
+        """``(H, W, 3)`` float32 linear intensity, at least 0: the cubic through the four nearest planes.
+
+        The outermost planes stand for all beyond.
+        """
         grid = self.defocus_dof
         d = float(np.clip(defocus_dof, grid[0], grid[-1]))
-        k = int(np.clip(np.searchsorted(grid, d) - 1, 0, len(grid) - 2))
-        share = np.float32((d - grid[k]) / (grid[k + 1] - grid[k]))
-        out = self.planes[k] * ((1 - share) * np.float32(1 / LEVEL))
-        out += self.planes[k + 1] * (share * np.float32(1 / LEVEL))
+        first = int(np.clip(np.searchsorted(grid, d) - 2, 0, max(0, len(grid) - 4)))
+        four = grid[first : first + 4]
+        out = np.zeros(self.planes.shape[1:], np.float32)
+        for k, own in enumerate(four):
+            others = np.delete(four, k)
+            share = float(np.prod((d - others) / (own - others)))
+            if share:
+                out += self.planes[first + k] * np.float32(share / LEVEL)
+        np.maximum(out, 0, out=out)
         mapped: object = self.planes.base
         if isinstance(mapped, mmap.mmap):
             # The system keeps the pages; a small computer's process need not count all it ever looked at.
@@ -177,11 +189,13 @@ def _compute(
     out = np.zeros((len(grid), *specimen.shape, 3), np.uint16)
     done = 0
     # Planes that need about as many source points share them, and so the work on the pupils.
-    for low, high in ((0.0, 3.0), (3.0, 8.0), (8.0, float("inf"))):
+    for low, high in ((0.0, 3.0), (3.0, 6.0), (6.0, 10.0), (10.0, float("inf"))):
         chosen = np.flatnonzero((np.abs(grid) >= low) & (np.abs(grid) < high))
-        points = source_points(imaging, points_needed(imaging, float(np.abs(grid[chosen]).max())))
+        if len(chosen) == 0:
+            continue
+        points, disc = lamp(imaging, float(np.abs(grid[chosen]).max()))
         for part in np.array_split(chosen, max(1, len(chosen) // 8)):
-            images = former.images([float(d) for d in grid[part]], points)
+            images = former.images([float(d) for d in grid[part]], points, disc)
             out[part] = np.clip(images * LEVEL + 0.5, 0, 65535).astype(np.uint16)
             done += len(part)
             if progress is not None:

@@ -17,6 +17,12 @@ Defocus of ``d`` depths of field (``z = d n wl / NA^2``) has the exact, not para
 Positive ``d``: the stage has gone past focus in its positive direction. Tilt of the lamp, coma, spherical
 aberration and a chromatic focal shift are what tells the two directions apart.
 
+Far from focus a source point moves its image sideways, by ``d s`` in first order. So the images of a finite
+number of points would lie beside each other as ghosts; a point stands for a small disc of the lamp, whose
+points smear the point's image over a disc ``d`` times as large. All points have the same disc, so their sum
+is smeared at once: its spectrum is multiplied by ``2 J1(u) / u``, the transform of a disc of radius ``r``,
+with ``u = 2 pi |d| f r``.
+
 A thick specimen is two thin layers a distance apart: light scattered by either is added with that layer's
 defocus, light scattered by both with the mean defocus. At no distance this is exactly the thin specimen.
 """
@@ -30,9 +36,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.lamp import disc, rings, smear
 from edge.optics import PIXELS_PER_RESOLUTION, REFERENCE_WAVELENGTH_UM
 from edge.simulator.specimens import Specimen
 
+#: Of the rings of source points, in rad; other than in `edge.weak_object`.
+_TURN = 0.27
 #: Centre wavelengths of the colour channels (red, green, blue) in µm.
 CHANNEL_WAVELENGTHS_UM = (0.61, 0.54, 0.465)
 
@@ -78,30 +87,25 @@ class Imaging:
         )
 
 
-def source_points(imaging: Imaging, count: int, rng: np.random.Generator | None = None) -> Float:
-    """``(count, 2)`` float32 source points on the condenser disc in units of NA: a sunflower spiral.
+def source_points(imaging: Imaging, at_least: int, rng: np.random.Generator | None = None) -> Float:
+    """``(S, 2)`` float32 source points on the condenser disc in units of NA, S the next of 1, 7, 19, 37 ...
 
-    With ``rng`` the spiral is turned and jittered, so that no network learns the pattern of the ghosts that a
-    finite number of points leaves far from focus.
+    With ``rng`` their rings are turned, so that no network learns the pattern that a finite number of points
+    leaves far from focus.
     """
-    k = np.arange(count) + 0.5
-    turn = 0.0
-    jitter: NDArray[np.float64] = np.zeros((count, 2))
-    if rng is not None:
-        turn, jitter = rng.uniform(0, 2 * math.pi), rng.normal(0, 1, (count, 2))
-    radius, angle = imaging.condenser_ratio * np.sqrt(k / count), k * math.pi * (3 - math.sqrt(5)) + turn
-    spacing = imaging.condenser_ratio / math.sqrt(count)
-    points = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1) + 0.3 * spacing * jitter
-    return np.asarray(points + np.asarray(imaging.tilt), np.float32)
+    turn = _TURN if rng is None else float(rng.uniform(0, 2 * math.pi))
+    points = imaging.condenser_ratio * rings(at_least, turn) + np.asarray(imaging.tilt)
+    return np.asarray(points, np.float32)
 
 
-def points_needed(imaging: Imaging, defocus_dof: float) -> int:
-    """Source points for which the ghosts of neighbouring points still merge at this defocus.
+def lamp(imaging: Imaging, defocus_dof: float, rng: np.random.Generator | None = None) -> tuple[Float, float]:
+    """The source points that suffice at this defocus or nearer, and the radius of each one's disc (in NA).
 
-    A source point moves the image by ``d * s``; the coherent image itself is about ``sqrt(d)`` wide, so a
-    spacing of ``1 / sqrt(d)`` suffices and the number of points on the disc grows with ``pi ratio^2 d``.
+    For `ImageFormer.images`. The number grows with the area that the defocus spreads the lamp over.
     """
-    return round(min(72.0, 9 + 2.2 * math.pi * imaging.condenser_ratio**2 * abs(defocus_dof)))
+    ratio = imaging.condenser_ratio
+    points = source_points(imaging, round(min(61.0, 9 + 9 * ratio**2 * abs(defocus_dof))), rng)
+    return points, disc(ratio, points, imaging.na_over_n)
 
 
 class ImageFormer:
@@ -116,10 +120,11 @@ class ImageFormer:
         )
         self._spectra = [self._layer_spectra(channel) for channel in range(3)]
 
-    def images(self, defocus_dof: Sequence[float], points: Float) -> Float:
+    def images(self, defocus_dof: Sequence[float], points: Float, disc: float = 0.0) -> Float:
         """Linear intensities ``(Z, H, W, 3)`` float32, one for each defocus in depths of field.
 
-        An empty field is 1. ``points``: ``(S, 2)`` float32 source points from `source_points`.
+        An empty field is 1. ``points``: ``(S, 2)`` float32 source points in units of NA, each the middle of a
+        disc of the lamp with radius ``disc``; see `lamp`.
         """
         height, width = self.specimen.shape
         out = np.zeros((len(defocus_dof), height, width, 3), np.float32)
@@ -131,7 +136,22 @@ class ImageFormer:
             # the lamp's directions are the same for every colour; their frequencies are not
             for point in points / np.float32(scale):
                 self._add_point(out[..., channel], point, channel, scale, defocus_dof, weight)
+            if disc > 0:
+                for k, defocus in enumerate(defocus_dof):
+                    shift = abs(defocus + self.imaging.chromatic_dof[channel]) * disc
+                    out[k, ..., channel] = self._smeared(out[k, ..., channel], shift)
         return out
+
+    def _smeared(self, image: Float, radius: float) -> Float:
+        """``image`` ``(H, W)`` seen from all of a disc of the lamp, which moves it by up to ``radius``."""
+        from scipy import fft
+
+        height, width = image.shape
+        fx = np.fft.rfftfreq(width).astype(np.float32) * PIXELS_PER_RESOLUTION
+        fy = np.fft.fftfreq(height).astype(np.float32) * PIXELS_PER_RESOLUTION
+        left = smear(np.hypot(fx[None, :], fy[:, None]), np.float32(radius))
+        out = fft.irfft2(fft.rfft2(image) * left, s=image.shape)
+        return np.asarray(out, np.float32)
 
     def _add_point(
         self,

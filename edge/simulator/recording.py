@@ -13,7 +13,7 @@ import numpy as np
 from edge.errors import InputError, one_line
 from edge.files import RGB
 from edge.optics import REFERENCE_WAVELENGTH_UM, Objective, Optics, natural_pixel_um
-from edge.simulator.formation import ImageFormer, Imaging, points_needed, source_points
+from edge.simulator.formation import ImageFormer, Imaging, lamp
 from edge.simulator.sensor import Exposer, Sensor
 from edge.simulator.specimens import Specimen, read_image
 
@@ -73,8 +73,7 @@ def exposures(
     """``(H, W, 3)`` uint8 RGB of ``specimen`` at each signed defocus in depths of field, one at a time."""
     former, exposer = ImageFormer(specimen, imaging), Exposer(sensor, specimen.shape, rng)
     for defocus_dof in defoci_dof:
-        points = source_points(imaging, points_needed(imaging, defocus_dof), rng)
-        yield exposer.expose(former.images([defocus_dof], points)[0])
+        yield exposer.expose(former.images([defocus_dof], *lamp(imaging, defocus_dof, rng))[0])
 
 
 def licence(specimens: Path | None) -> str:
