@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge import weak_object
+from edge.lamp import rings
 from edge.optics import Objective, Optics, natural_pixel_um
 from edge.simulator.formation import ImageFormer, Imaging, lamp
 from edge.simulator.sensor import Exposer, Sensor
@@ -58,8 +60,8 @@ def test_the_direction_of_the_stage_need_not_be_known() -> None:
     assert (found.focus - 1000) * SCALE == pytest.approx(0, abs=0.6)
 
 
-def test_many_frames_at_uneven_places_are_merged_and_tell_as_much() -> None:
-    """Three noisy frames at each of 27 places, near it, cost a fit of 27 and are no worse than it."""
+def test_many_frames_at_uneven_places_tell_the_scale() -> None:
+    """Three noisy frames near each of 27 places: the scale within 5 %, of frames not evenly apart."""
     imaging = Imaging(na_over_n=0.4, condenser_ratio=0.35)
     many = np.concatenate([PLACES + shift for shift in (-3, 0, 2)]).astype(float)
     found = fit(many, spectra_of("tissue", imaging, places=many), OPTICS, guess=SCALE * WRONG)
@@ -144,3 +146,19 @@ def test_derivatives_are_those_of_the_columns() -> None:
         step[k] = 1e-3
         up, down = (columns_of(p + s * step, x, freq, np.float32(0.16), 4, False)[0] for s in (1, -1))
         assert np.abs((up - down) / 2e-3 - slopes[k]).max() < most * np.abs(slopes[k]).max()
+
+
+def test_the_source_points_stand_for_all_of_the_lamp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a few hundred points would have it, far from focus, where the points alone would not."""
+    p = np.array([0.0, 0.0, 0.7, 0.05, -0.05, 0.05, 0.04, -0.03, 0.0])
+    x, freq = np.array([-9.0, -7.0, 7.0, 9.0]), np.array([[0.3, 0.2], [-0.2, 0.4], [0.6, 0.2]], np.float32)
+
+    def seen(count: int) -> NDArray[np.complex64]:
+        monkeypatch.setattr(weak_object, "_points", lambda: rings(count, 0.0).astype(np.float32))
+        monkeypatch.setattr(weak_object, "_SOURCE_POINTS", count)
+        return columns_of(p, x, freq, np.float32(0.16), 2, False)[0]
+
+    few, many = seen(37), seen(600)
+    monkeypatch.setattr(weak_object, "_smear", lambda *given: np.ones((3, 4), np.float32))
+    bare = np.abs(seen(37) - many).max()
+    assert np.abs(few - many).max() < 0.5 * bare
