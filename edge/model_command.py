@@ -28,7 +28,11 @@ __all__ = ["add_arguments", "run"]
 
 _CHECK_S = 60.0
 #: Of a card's figures, those that a row shows, the first that is there.
-_SHOWN = ("frame_median_abs_dof_within_3", "mae_dof", "median_dof")
+_SHOWN = {
+    "frame_median_abs_dof_within_3": "median error of frames within 3",
+    "mae_dof": "mean error",
+    "median_dof": "median error",
+}
 _NEXT = "a service that runs takes it once it is restarted: sudo systemctl restart parfocal"
 
 
@@ -179,7 +183,11 @@ def _lines(about: dict[str, Any]) -> list[str]:
     facts = ["shipped"] if about["name"] == DEFAULT else []
     facts += [f"{about['bytes'] / 1000:.0f} kB", about["card"], about["trained_at"]]
     figures = about["metrics"].get("int8") or about["metrics"].get("float") or {}
-    facts += [f"held out: {key} {figures[key]:.3g}" for key in _SHOWN if key in figures][:1]
+    facts += [
+        f"held out: {words} {figures[key]:.3g} depths of field"
+        for key, words in _SHOWN.items()
+        if key in figures
+    ][:1]
     lines = [head, f"{'':<9}{', '.join(facts)}", f"{'':<9}{about['trained_on']}"]
     if about["adapted"] is not None:
         lines.append(f"{'':<9}{_adapted(about['adapted'])}")

@@ -303,7 +303,8 @@ class TestList:
         lines = out.splitlines()
         assert lines[0] == "current  " + name
         size_kb = Store().path(name).stat().st_size / 1000
-        assert lines[1] == f"         {size_kb:.0f} kB, sees 3, 2025-01-01, held out: mae_dof 0.5"
+        about = "sees 3, 2025-01-01, held out: mean error 0.5 depths of field"
+        assert lines[1] == f"         {size_kb:.0f} kB, {about}"
         assert lines[2] == "         nothing"
         assert "previous default" in lines
         assert f"         {bad}" in lines
