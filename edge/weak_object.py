@@ -1,4 +1,5 @@
-"""Image spectra of a weak object through the focus: partially coherent transfer of both diffracted beams.
+"""Image spectra of an object through the focus: partially coherent transfer of both diffracted beams, and
+of what is scattered twice.
 
 What it is for, and the theory, are in `edge.through_focus`. Frequencies ``freq`` are in pupil units: NA over
 the wavelength of the green channel.
@@ -28,22 +29,55 @@ SCALE, FOCUS, RATIO, TILT, SPHERICAL, COMA, THICKNESS = 0, 1, 2, 3, 5, 6, 8
 _SOURCE = (2, 3, 4)
 _SMEARING = (SCALE, FOCUS, RATIO)
 _SOURCE_POINTS = 37
+#: Condenser ratios whose transfer stands for that of scattered light among itself.
+_SCATTERED = (1.0, 0.7)
 _SOFT_EDGE = 0.12  # of the pupil, so that its edge has a derivative
 
 
 def columns_of(
     p: Array, x: Array, freq: NDArray[np.float32], s2: np.float32, columns: int, slopes: bool
 ) -> tuple[Complex, Complex]:
-    """The columns ``(C, N, columns)`` that span a weak object's spectra; with ``slopes``, the derivatives
+    """The columns ``(C, N, columns)`` that span an object's spectra; with ``slopes``, the derivatives
     too, ``(P, C, N, columns)``, else none of them. ``x`` ``(N,)``: defocus before scale and focus.
 
-    Order: sums of the two layers, then their differences (4 columns), each for either diffracted side.
+    ``columns`` 2: a weak object of one layer. 6: of two, for either diffracted side the sum of the layers and
+    their difference, and what the light that it scatters makes among itself.
     """
+    parts = [_weak(p, x, freq, s2, (1, -1), 1 if columns == 2 else 2, slopes)]
+    if columns == 6:
+        parts += [_scattered(p, x, freq, s2, ratio, slopes) for ratio in _SCATTERED]
+    return np.concatenate([span for span, _ in parts], axis=2), np.concatenate([m for _, m in parts], axis=3)
+
+
+def _scattered(
+    p: Array, x: Array, freq: NDArray[np.float32], s2: np.float32, ratio: float, slopes: bool
+) -> tuple[Complex, Complex]:
+    """One column: two scattered beams beat, whose directions fill the pupil or a disc of it, whatever lamp
+    there is. So it is the transfer of a wide one on the axis (of incoherent light, where ``ratio`` is 1).
+    """
+    wide = p.copy()
+    wide[[RATIO, TILT, TILT + 1, THICKNESS]] = ratio, 0, 0, 0
+    span, moved = _weak(wide, x, freq, s2, (1,), 1, slopes)
+    if slopes:
+        moved[[*_SOURCE, THICKNESS]] = 0
+    return span, moved
+
+
+def _weak(
+    p: Array,
+    x: Array,
+    freq: NDArray[np.float32],
+    s2: np.float32,
+    sides: tuple[int, ...],
+    layers: int,
+    slopes: bool,
+) -> tuple[Complex, Complex]:
+    """The columns of a weak object: for each of ``sides`` the sum of ``layers``, and their difference."""
     growth = math.exp(p[SCALE])
     z = (growth * (x - p[FOCUS])).astype(np.float32)
     out: list[Complex] = []
     moves: list[Complex] = []
-    for side in (1, -1):
+    for side in sides:
         turn, weight, waves = _beams(p, freq, s2, side)
         near = [(1e-2, *_beams(_moved(p, k, 1e-2), freq, s2, side)[:2]) for k in _SOURCE] if slopes else []
         angle = z[None, :, None] * turn[:, None, :]
@@ -52,11 +86,11 @@ def columns_of(
         np.sin(angle, out=phase.imag)
         half = np.float32(p[THICKNESS] / 2)
         sums: list[Any] = []
-        for layer in range(columns // 2):
+        for layer in range(layers):
             sums += _layer_weights(layer, half, turn, weight, waves, near, slopes)
         values = phase @ np.stack(sums, axis=2).astype(np.complex64)
-        count = len(sums) // (columns // 2)
-        for layer in range(columns // 2):
+        count = len(sums) // layers
+        for layer in range(layers):
             v = values[:, :, layer * count : (layer + 1) * count]
             out.append(v[:, :, 0] if side == 1 else v[:, :, 0].conj())
             if slopes:
@@ -70,7 +104,7 @@ def columns_of(
     sharp: Complex = np.stack(out, axis=2)
     span: Complex = sharp * left[:, :, None]
     if not slopes:
-        return span, np.zeros((0, len(freq), len(x), columns), np.complex64)
+        return span, np.zeros((0, *span.shape), np.complex64)
     moved_span: Complex = np.stack(moves, axis=3) * left[:, :, None]
     for k in _SMEARING:
         change = (_smear(_moved(p, k, 1e-3), x, freq, s2) - left) / np.float32(1e-3)
