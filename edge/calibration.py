@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from edge.config import Config, SimulatorConfig, override
+from edge.config import Config, override
 from edge.errors import InputError
 from edge.files import atomic_write_text
 from edge.optics import Optics
@@ -97,24 +97,17 @@ class Calibration(Record, frozen=True, kw_only=True):
 
 def stage_identity(config: Config) -> str:
     """The motor of ``config`` in words that change when another one, or another wiring, is meant."""
-    name: str = config.stage.driver
-    if name in _ON_GPIO:
-        keys = msgspec.structs.asdict(config.gpio)
-        pins = [f"{key.removesuffix('_pin')} {value}" for key, value in keys.items() if key in _MOTOR_PINS]
-        where = [pin for pin in pins if not pin.endswith("None")]
-    elif name == "none":
-        name, usual, drive = "simulated", SimulatorConfig(), config.simulator
-        where = [
-            f"{key} {getattr(drive, key)}" for key in _DRIVE if getattr(drive, key) != getattr(usual, key)
-        ]
-    else:
+    driver = config.stage.driver
+    keys = msgspec.structs.asdict(config.gpio)
+    pins = [f"{key.removesuffix('_pin')} {value}" for key, value in keys.items() if key in _MOTOR_PINS]
+    where = [pin for pin in pins if not pin.endswith("None")] if driver in _ON_GPIO else []
+    if driver not in _ON_GPIO and driver != "none":
         where = [str(config.serial.port)]
-    return " ".join([name, *where]) + (" inverted" if config.stage.inverted else "")
+    inverted = " inverted" if config.stage.inverted else ""
+    return " ".join([driver if driver != "none" else "simulated", *where]) + inverted
 
 
 _ON_GPIO = ("uln2003", "a4988", "drv8825", "tmc2209")
-#: What makes another stage of a simulated one.
-_DRIVE = ("pitch_factor", "inverted", "backlash_steps")
 _MOTOR_PINS = ("in1_pin", "in2_pin", "in3_pin", "in4_pin", "step_pin", "dir_pin", "half_steps", "microsteps")
 
 

@@ -56,13 +56,6 @@ class TestKept:
         names = {stage_identity(config) for config in (Config(), uln2003(), turned, rewired, board)}
         assert len(names) == 5
 
-    def test_another_simulated_drive_is_another_stage(self) -> None:
-        drives = ({}, {"pitch_factor": 1.4}, {"inverted": True}, {"backlash_steps": 10}, {"seed": 3})
-        names = [stage_identity(override(Config(), "test", simulator=drive)) for drive in drives]
-        assert names[:2] == ["simulated", "simulated pitch_factor 1.4"]
-        assert names[-1] == names[0]  # the same drive, seen with other noise
-        assert len(set(names)) == 4
-
     @pytest.mark.parametrize(
         "text", ["", "{}", "[1]", "\0" * 40, '{"dof_per_step": 1e999}', as_json(found())[:-9]]
     )
