@@ -34,7 +34,7 @@ from edge.errors import CameraError
 from edge.microscope import Microscope
 from edge.model import Model
 from edge.rig import Rig
-from edge.settling import Flank, Settling, fit_settling
+from edge.settling import Flank, Settling, settling_of
 from edge.sharpness import sharpness
 from edge.stack_theory import spectrum_of
 from edge.through_focus import Fitted, RingPower
@@ -266,8 +266,7 @@ class Calibrator:
             times, seen = self._watch()
             since.append(times)
             values.append(seen)
-        watched = flank.deviations(ends, since, values, curve.creep)
-        return fit_settling(watched[0], watched[1] * dof), (watched[0], watched[1] * dof)
+        return settling_of(flank, ends, since, values, curve.creep, dof)
 
     def _watch(self) -> tuple[Array, Array]:
         """Frame after frame since the last motion ended: middle of the exposure in s after it, and log

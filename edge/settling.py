@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge.calibration_fit import Curve
 
-__all__ = ["SETTLED_DOF", "Flank", "Settling", "fit_settling"]
+__all__ = ["SETTLED_DOF", "Flank", "Settling", "fit_settling", "settling_of"]
 
 Array = NDArray[np.float64]
 
@@ -27,10 +27,13 @@ SETTLED_DOF = 0.1
 LEAST_NOISE_DOF = 0.02
 #: Later than this share of the time that was watched all is settled.
 SETTLED_SHARE = 0.7
-#: A line through what was seen later than this share tells what is drift and not ringing.
-LINE_SHARE = 0.5
+#: A line through what was seen later than this share tells what is drift and not ringing; then, so many times
+#: again, through all that is later than twice the settling found, but no earlier than this.
+LINE_SHARE, AGAIN, LINE_EARLIEST_S = 0.5, 2, 0.05
 #: A flank is steep for so far to both sides, and within so far of the focus, in dof.
 FLANK_DOF, NEAR_DOF = 0.4, 3.5
+#: Sharpness of which about half is noise: below, its logarithm is steep and tells nothing.
+HALF_NOISE = 5e-6
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Settling:
 
 
 class Flank:
-    """Where the curve is steepest. ``place``: in the middle of that, in steps."""
+    """Where the curve is steepest over its noise. ``place``: in the middle of that, in steps."""
 
     def __init__(self, curve: Curve, focus: float, step_dof: float) -> None:
         """``focus`` in steps; ``step_dof``: dof of a step, above 0. ValueError: no curve about the focus."""
@@ -53,8 +56,9 @@ class Flank:
         within = np.linspace(low, high, 400)
         values = curve.spline(within)
         slopes = np.gradient(values, within)
+        telling = slopes / (1 + HALF_NOISE * np.exp(-values))
         beside = max(1, round(FLANK_DOF / step_dof / (within[1] - within[0])))
-        windows = np.lib.stride_tricks.sliding_window_view(slopes, 2 * beside + 1)
+        windows = np.lib.stride_tricks.sliding_window_view(telling, 2 * beside + 1)
         k = int(np.maximum(windows.min(axis=1), -windows.max(axis=1)).argmax()) + beside
         order = 1 if slopes[k] > 0 else -1
         turns = np.flatnonzero(slopes * order <= 0)
@@ -65,18 +69,23 @@ class Flank:
         self._places, self._values = within[first:last], values[first:last]
 
     def deviations(
-        self, ends: Array, since_s: Sequence[Array], log_sharpness: Sequence[Array], creep: float
+        self,
+        ends: Array,
+        since_s: Sequence[Array],
+        log_sharpness: Sequence[Array],
+        creep: float,
+        rest_s: float,
     ) -> tuple[Array, Array]:
         """Times ``(N,)`` after a motion and how far from its place of rest the stage then was, in steps
         ``(N,)``: of all frames of motions that ended ``ends`` ``(M,)`` steps from `place`, while it crept by
-        ``creep`` steps/s.
+        ``creep`` steps/s. A line through the frames later than ``rest_s`` is taken off each motion.
         """
         late = [at > SETTLED_SHARE * at.max() for at in since_s]
         rest = [float(np.median(seen[k])) for seen, k in zip(log_sharpness, late, strict=True)]
         crept = [creep * float(np.median(at[k])) for at, k in zip(since_s, late, strict=True)]
         self._mend(self.place + ends + np.array(crept), np.array(rest))
         beside = [
-            _beside_rest(at, self.places(seen) - creep * at)
+            _beside_rest(at, self.places(seen) - creep * at, rest_s)
             for at, seen in zip(since_s, log_sharpness, strict=True)
         ]
         after = np.concatenate(since_s) > 0
@@ -99,22 +108,44 @@ class Flank:
         return np.asarray(np.interp(log_sharpness, self._values[way], self._places[way]))
 
 
-def _beside_rest(since_s: Array, places: Array) -> Array:
+def settling_of(
+    flank: Flank,
+    ends: Array,
+    since_s: Sequence[Array],
+    log_sharpness: Sequence[Array],
+    creep: float,
+    step_dof: float,
+) -> tuple[Settling, tuple[Array, Array]]:
+    """What `Flank.deviations` takes, and dof of a step; the settling, and times and deviations in dof."""
+    latest = LINE_SHARE * max(float(at.max()) for at in since_s)
+    rest_s = latest
+    for _ in range(1 + AGAIN):
+        times, steps = flank.deviations(ends, since_s, log_sharpness, creep, rest_s)
+        found = fit_settling(times, steps * step_dof, len(ends), rest_s)
+        rest_s = min(latest, max(LINE_EARLIEST_S, 2 * (found.settle_s + found.sigma_s)))
+    return found, (times, steps * step_dof)
+
+
+def _beside_rest(since_s: Array, places: Array, rest_s: float) -> Array:
     """``places`` ``(N,)`` beside a line through the later ones: what is left of drift is no ringing."""
-    late = since_s > LINE_SHARE * since_s.max()
+    late = since_s > rest_s
     return np.asarray(places - np.polyval(np.polyfit(since_s[late], places[late], 1), since_s))
 
 
-def fit_settling(since_s: Array, deviation_dof: Array) -> Settling:
+def fit_settling(since_s: Array, deviation_dof: Array, motions: int, rest_s: float) -> Settling:
     """From ``deviation_dof`` ``(N,)`` of frames ``since_s`` ``(N,)`` seconds after a motion ended, 10 or
-    more, those of several motions together.
+    more, those of ``motions`` motions together, each beside a line through those later than
+    ``rest_s``.
     """
     late = since_s > 0.75 * since_s.max()
     noise = max(LEAST_NOISE_DOF, float(np.sqrt(np.mean(deviation_dof[late] ** 2))))
     widths = np.exp(np.linspace(math.log(0.02), math.log(8.0), 60))
     decays = np.exp(np.linspace(math.log(0.003), math.log(0.4), 70))
     swing = widths[:, None, None] * np.exp(-since_s[None, None, :] / decays[None, :, None])
-    variance = swing**2 / 2 + noise**2
+    # The line has an error, which grows towards the first frames.
+    lined = since_s[since_s > rest_s]
+    beyond = ((since_s - lined.mean()) / lined.std()) ** 2
+    variance = swing**2 / 2 + noise**2 * (1 + (1 + beyond) * motions / len(lined))
     says = -0.5 * (deviation_dof**2 / variance + np.log(variance)).sum(axis=2)
     weight = np.exp(says - says.max())
     weight /= weight.sum()

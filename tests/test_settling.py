@@ -9,7 +9,7 @@ import pytest
 from scipy.interpolate import make_interp_spline
 
 from edge.calibration_fit import Curve
-from edge.settling import SETTLED_DOF, Flank, fit_settling
+from edge.settling import SETTLED_DOF, Flank, fit_settling, settling_of
 
 DOF_PER_STEP = 0.02
 
@@ -61,7 +61,7 @@ class TestFlank:
             log_sharpness(flank.place + end + beside + creep * at)
             for end, beside, at in zip(ends, swing, at_s, strict=True)
         ]
-        found_s, found = flank.deviations(ends, at_s, seen, creep)
+        found_s, found = flank.deviations(ends, at_s, seen, creep, 0.35)
         after = [at > 0 for at in at_s]
         assert found_s == pytest.approx(np.concatenate([at[k] for at, k in zip(at_s, after, strict=True)]))
         truth = np.concatenate([one[k] for one, k in zip(swing, after, strict=True)])
@@ -77,8 +77,16 @@ class TestFlank:
             np.asarray(of.spline(flank.place + end + rate * (at - at[-1])))
             for end, rate in zip(ends, drift, strict=True)
         ]
-        _, found = flank.deviations(ends, [at] * 6, seen, 0.0)
+        _, found = flank.deviations(ends, [at] * 6, seen, 0.0, 0.35)
         assert float(np.abs(found).max()) < 0.5, "up to 2 steps with the drift"
+
+    def test_where_all_is_noise_no_flank_is_taken(self) -> None:
+        """A faint peak; to one side it falls steeply to where nothing is left of it."""
+        places = np.linspace(-250, 250, 60)
+        x = DOF_PER_STEP * places
+        values = 2e-5 / (1 + x**2) ** np.where(x < 0, 1, 3) + 1e-7
+        of = Curve(0, 0, 0, 0, 0, 3.0, make_interp_spline(places, np.log(values), 3), -250.0, 250.0, 0.0)
+        assert float(of.spline(Flank(of, 0.0, DOF_PER_STEP).place)) > math.log(4e-6)
 
 
 class TestSettling:
@@ -89,11 +97,25 @@ class TestSettling:
         since_s = np.concatenate([np.arange(phase, 0.7, 1 / 30) for phase in np.linspace(0.002, 0.03, 6)])
         decay_s = settle_s / math.log(ring_dof / SETTLED_DOF)
         swing = ring_dof * np.exp(-since_s / decay_s) * np.sin(2 * math.pi * 37 * since_s)
-        found = fit_settling(since_s, swing + 0.01 * rng.standard_normal(len(since_s)))
+        found = fit_settling(since_s, swing + 0.01 * rng.standard_normal(len(since_s)), 6, 0.35)
         assert found.settle_s == pytest.approx(settle_s, rel=0.3)
         assert found.sigma_s < 0.3 * settle_s
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_the_error_of_the_line_is_no_ringing(self, seed: int) -> None:
+        """Of a noisy picture: a line through few frames errs at the first ones."""
+        of, rng, ends = curve(False), np.random.default_rng(seed), (np.arange(6) - 2.5) * 8
+        flank = Flank(of, 0.0, DOF_PER_STEP)
+        at_s = [np.arange(phase, 0.7, 1 / 30) for phase in np.linspace(0.002, 0.03, 6)]
+        seen = [
+            np.asarray(of.spline(flank.place + end + rng.normal(0, 0.03 / DOF_PER_STEP, len(at)) + swing))
+            for end, at in zip(ends, at_s, strict=True)
+            for swing in [0.7 / DOF_PER_STEP * np.exp(-at / 0.011) * np.sin(2 * math.pi * 58 * at)]
+        ]
+        found, _ = settling_of(flank, ends, at_s, seen, 0.0, DOF_PER_STEP)
+        assert found.settle_s == pytest.approx(0.011 * math.log(7), abs=0.01)
 
     def test_a_stage_that_does_not_ring_has_settled_at_once(self) -> None:
         since_s = np.tile(np.arange(0.01, 0.7, 1 / 30), 6)
         noise = 0.01 * np.random.default_rng(2).standard_normal(len(since_s))
-        assert fit_settling(since_s, noise).settle_s < 0.02
+        assert fit_settling(since_s, noise, 6, 0.35).settle_s < 0.02
