@@ -1,5 +1,5 @@
 """Image spectra of an object through the focus: partially coherent transfer of both diffracted beams, and
-of what is scattered twice.
+of scattered light that beats with scattered light.
 
 What it is for, and the theory, are in `edge.through_focus`. Frequencies ``freq`` are in pupil units: NA over
 the wavelength of the green channel.
