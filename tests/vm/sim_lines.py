@@ -25,7 +25,8 @@ LINES = 54
 _CONFIG = Path("/sys/kernel/config/gpio-sim/microscope")
 _TRACE = Path("/sys/kernel/tracing")
 _EVENT = re.compile(
-    r"\s(?P<at>\d+\.\d+): (?P<kind>gpio_value|gpio_direction|tracing_mark_write): (?P<what>.*)"
+    r"-(?P<thread>\d+) .*\s(?P<at>\d+\.\d+): "
+    r"(?P<kind>gpio_value|gpio_direction|tracing_mark_write): (?P<what>.*)"
 )
 
 
@@ -41,6 +42,8 @@ class Event:
     """-1 for a mark."""
     level: int
     """Of "set" and "get"; else 0."""
+    thread: int
+    """Of whoever did it; a process' main thread has the number of the process."""
 
 
 class SimLines:
@@ -96,10 +99,11 @@ class SimLines:
 
     def _event(self, match: re.Match[str]) -> Event:
         at_s, kind, words = float(match["at"]), match["kind"], match["what"].split()
+        thread = int(match["thread"])
         if kind == "tracing_mark_write":
-            return Event(at_s, "mark", -1, 0)
+            return Event(at_s, "mark", -1, 0, thread)
         pin = int(words[0]) - self._base
-        return Event(at_s, words[1], pin, int(words[2]) if kind == "gpio_value" else 0)
+        return Event(at_s, words[1], pin, int(words[2]) if kind == "gpio_value" else 0, thread)
 
     def close(self) -> None:
         for file in self._levels.values():

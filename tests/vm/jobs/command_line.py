@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import subprocess
@@ -33,9 +32,6 @@ in3_pin = 27
 in4_pin = 22
 """
 
-SHORTEST_STEP_S = 0.8e-3
-"""At 500 steps/s none is shorter than 1.6 ms, also when the motor catches up."""
-
 
 def parfocal(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -46,19 +42,23 @@ def parfocal(*words: str) -> subprocess.Popen[str]:
     )
 
 
-def half_steps(lines: SimLines) -> int:
+def half_steps(lines: SimLines, main_thread: int) -> int:
     """Half steps up less half steps down since the trace was cleared, from the coils alone.
 
-    Two coils go on or off one after the other, by way of a row that lasts for microseconds and is no step.
+    Steps are made by a thread of their own. What the main thread does is switching coils on and off, one
+    after the other and not at once on a busy machine: only where that ends can be a phase to step from.
     """
-    on, rows = dict.fromkeys(PINS, 0), []
+    on, rows, was_main = dict.fromkeys(PINS, 0), [], True
     for event in lines.events():
         if event.kind == "set" and event.pin in on:
+            by_main = event.thread == main_thread
+            if not by_main and was_main:
+                rows.append(tuple(on.values()))
+            was_main = by_main
             on[event.pin] = event.level
-            rows.append((event.at_s, tuple(on.values())))
-    ends_s = [at_s for at_s, _ in rows[1:]] + [math.inf]
-    stood = [row for (at_s, row), end_s in zip(rows, ends_s, strict=True) if end_s - at_s > SHORTEST_STEP_S]
-    phases = [HALF_STEPS.index(row) for row in stood if row in HALF_STEPS]
+            if not by_main:
+                rows.append(tuple(on.values()))
+    phases = [HALF_STEPS.index(row) for row in rows if row in HALF_STEPS]
     return sum((b - a + 4) % 8 - 4 for a, b in pairwise(phases))
 
 
@@ -71,7 +71,7 @@ def run(lines: SimLines, way: str, *words: str, ended_by: signal.Signals | None 
         time.sleep(0.5)
         process.send_signal(ended_by)
     out, err = process.communicate(timeout=100)
-    steps, levels = half_steps(lines), lines.levels(PINS)
+    steps, levels = half_steps(lines, process.pid), lines.levels(PINS)
     tell(way=way, code=process.returncode, out=out, err=err, half_steps=steps, levels=levels)
 
 
