@@ -34,10 +34,11 @@ from edge.errors import CameraError
 from edge.microscope import Microscope
 from edge.model import Model
 from edge.rig import Rig
+from edge.ring_power import RingPower
 from edge.settling import Flank, Settling, settling_of
 from edge.sharpness import sharpness
 from edge.stack_theory import spectrum_of
-from edge.through_focus import Fitted, RingPower
+from edge.through_focus import Fitted
 
 __all__ = ["Calibrator", "for_measuring"]
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from edge.calibration import Calibration, stage_identity
 from edge.calibration_fit import Curve, Offset, Pass, Scale
 from edge.config import Config
+from edge.ring_power import RingPower
 from edge.settling import Settling
-from edge.through_focus import Fitted, RingPower
+from edge.through_focus import Fitted
 
 __all__ = ["Found", "Looks", "Refused"]
 

@@ -30,10 +30,11 @@ from edge.collect_plan import Plan, Recorded, Refused
 from edge.errors import InputError
 from edge.files import RGB
 from edge.microscope import Microscope
+from edge.ring_power import RingPower
 from edge.sharpness import sharpness
 from edge.stack_focus import focus_scale
 from edge.stack_theory import FocusOfPlanes, focus_of_planes, spectrum_of
-from edge.through_focus import PITCH_SIGMA, RingPower
+from edge.through_focus import PITCH_SIGMA
 from edge.zstack import write_zstack
 from firmware_iface.errors import MotionError, MoveCancelled
 

@@ -17,10 +17,11 @@ from edge import through_focus
 from edge.errors import StackError
 from edge.files import RGB
 from edge.optics import Optics
+from edge.ring_power import RingPower, ring_power
 from edge.sharpness import sharpness
 from edge.stack_focus import focus_scale, peak_of
 from edge.sweep import Peak, doubt
-from edge.through_focus import PITCH_SIGMA, RingPower
+from edge.through_focus import PITCH_SIGMA
 from edge.zstack import ZStack
 
 __all__ = [
@@ -124,7 +125,7 @@ def focus_of_planes(
 def spectrum_of(frame: RGB, optics: Optics) -> RingPower | None:
     """What `geometric_focus` needs of a plane; None for one that is too small."""
     try:
-        return through_focus.ring_power(frame, optics)
+        return ring_power(frame, optics)
     except ValueError:
         return None
 

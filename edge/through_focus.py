@@ -25,8 +25,9 @@ aberrations and thickness until they do, with a robust weight for each patch of 
 spectra matter, so contrast reversals and image shift through a tilted lamp count; powers alone would lose
 them. Frames must not shift sideways among each other by more than about ``wavelength / (10 NA)``.
 
-What refracts very strongly (thick blood cells) is beyond that; the misfit tells, and the stated uncertainty
-grows with it.
+What refracts very strongly (thick blood cells) is beyond that, at high frequencies most. So there are two
+fits: one of low frequencies, and one of all that begins where the first ended and counts the less, the larger
+its misfit is. The stated uncertainty grows with the misfit, too.
 
 Frequencies are in ``NA / wavelength_ref``, the pupil in units of NA, z in depths of field.
 """
@@ -36,27 +37,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.optics import PIXELS_PER_RESOLUTION, Optics
+from edge.optics import Optics
+from edge.ring_power import RingPower, patches_of
 from edge.weak_object import COMA, FOCUS, RATIO, SCALE, SPHERICAL, THICKNESS, TILT, WAVELENGTH, columns_of
 
-__all__ = ["Fitted", "RingPower", "fit", "ring_power"]
+__all__ = ["Fitted", "fit"]
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex64]
 
-#: Side of the central window that is looked at, in pixels of the model's sampling, at most and at least.
-LARGEST_PX, SMALLEST_PX = 384, 128
 #: Fewest frames for a fit.
 FEWEST = 12
-#: Patches of frequencies: steps of f², breadth along the ring, span of f, every which is kept.
-_F2_STEP, _BREADTH, _F_MIN, _F_MAX, _EVERY = 0.03, 0.1, 0.17, 1.45, 4
-_NOISE_F2 = (4.2, 6.0)  # beyond the cut-off of every colour there is noise only
 _LEAST_SIGNAL = 0.3  # power over noise, of the patches' stronger tenth
 _STEP_DOF, _TURNING = 0.5, 4.6  # of the places that many are merged to; the fastest turn in rad per dof
 _VECTORS = 3  # of each patch's cross spectra through the focus that are kept
@@ -71,22 +67,12 @@ _HIGH = np.array([0.7, 2, 0.98, 0.5, 0.5, 0.3, 0.3, 0.3, 2.2])
 #: Of the logarithm of a pitch that nobody has measured.
 PITCH_SIGMA = 0.17
 _START_RATIOS = (0.3, 0.55, 0.8)
-#: The logarithm's bias, from raw fits of the first 48 microscopes of `train.calibration_study --seed 100`,
-#: and how misfit tells its uncertainty, from those and what the study says of others (decision 0018).
-_BIAS = 0.015
+#: The logarithm's bias, and how misfit tells its uncertainty (decision 0019).
+_BIAS = 0.007
 _SIGMA_AT_BEST, _SIGMA_PER_MISFIT, _MISFIT_AT_BEST = 0.02, 0.03, 1.2
+#: How the two fits are weighed: error of the one by low frequencies, and of the other by its misfit.
+_LOW_SIGMA, _WIDE_SIGMA, _WIDE_PER_MISFIT = 0.028, 0.018, 0.07
 _MISFIT_MOST = 3.5
-
-
-@dataclass(frozen=True)
-class RingPower:
-    """What is kept of a frame. ``spectrum``: ``(M,)`` complex64 of the windowed green channel over its mean,
-    at the modes of all patches on all rings, white noise having the power ``noise``. ``size_px``: the window.
-    """
-
-    spectrum: Complex
-    noise: float
-    size_px: int
 
 
 @dataclass(frozen=True)
@@ -108,77 +94,6 @@ class Fitted:
     thickness_dof: float
     misfit: float
     trusted: bool
-
-
-@dataclass(frozen=True)
-class _Patches:
-    """``freq``: ``(C, 2)`` (x, y) of each patch; ``modes``: ``(M,)`` places in the flat half-plane spectrum,
-    by patches; ``first``: ``(C + 1,)`` where each begins; ``noise_modes``: beyond the cut-off.
-    """
-
-    freq: Array
-    modes: NDArray[np.int64]
-    first: NDArray[np.int64]
-    noise_modes: NDArray[np.int64]
-
-
-def ring_power(frame: NDArray[np.uint8], optics: Optics) -> RingPower:
-    """What `fit` needs of ``frame`` ``(H, W, 3)`` uint8 RGB: its middle, at the model's sampling.
-
-    Raises ValueError where the frame is smaller than `SMALLEST_PX` at that sampling.
-    """
-    from scipy import fft
-
-    green = _resampled(frame, optics.model_scale)
-    size = min(LARGEST_PX, *green.shape) // 2 * 2
-    if size < SMALLEST_PX:
-        raise ValueError(f"frame of {min(green.shape)} px at the model's sampling: {SMALLEST_PX} are needed")
-    top, left = (green.shape[0] - size) // 2, (green.shape[1] - size) // 2
-    inner = green[top : top + size, left : left + size]
-    taper = np.hanning(size + 1)[:-1].astype(np.float32)
-    window = taper[:, None] * taper[None, :]
-    contrast = inner / max(float(inner.mean()), 1.0) - 1
-    spectrum = fft.rfft2(contrast * window).ravel() / np.float32(math.sqrt(float((window**2).sum())))
-    patches = _patches(size)
-    noise = float(np.mean(np.abs(spectrum[patches.noise_modes]) ** 2))
-    return RingPower(np.asarray(spectrum[patches.modes], np.complex64), noise, size)
-
-
-def _resampled(frame: NDArray[np.uint8], scale: float) -> NDArray[np.float32]:
-    """The middle of the green channel, ``(h, w)`` float32, at exactly ``scale`` times its size."""
-    from scipy import ndimage
-
-    want = math.ceil(LARGEST_PX / scale) + 2
-    top, left = max(0, (frame.shape[0] - want) // 2), max(0, (frame.shape[1] - want) // 2)
-    green = frame[top : top + want, left : left + want, 1].astype(np.float32)
-    if abs(scale - 1) < 1e-3:
-        return green
-    if scale < 1:  # what the coarser grid cannot hold must not fold back
-        green = ndimage.gaussian_filter(green, 0.35 * math.sqrt(1 / scale**2 - 1))
-    height, width = (int((n - 1) * scale) + 1 for n in green.shape)
-    grid = np.meshgrid(np.arange(height) / scale, np.arange(width) / scale, indexing="ij")
-    return np.asarray(ndimage.map_coordinates(green, grid, order=3, mode="nearest"), np.float32)
-
-
-@lru_cache(maxsize=4)
-def _patches(size: int) -> _Patches:
-    """Small patches of the half plane, evenly spaced in f² and along the rings; every `_EVERY`-th of them."""
-    fx, fy = np.fft.rfftfreq(size) * PIXELS_PER_RESOLUTION, np.fft.fftfreq(size) * PIXELS_PER_RESOLUTION
-    x, y = (a.ravel() for a in np.meshgrid(fx, fy))
-    f2 = x**2 + y**2
-    use = np.flatnonzero((f2 > _F_MIN**2) & (f2 < _F_MAX**2) & ~((x == 0) & (y < 0)))
-    ring = ((f2[use] - _F_MIN**2) / _F2_STEP).astype(int)
-    mid = np.sqrt(_F_MIN**2 + (ring + 0.5) * _F2_STEP)
-    sectors = np.maximum(np.round(math.pi * mid / _BREADTH), 4)
-    angle = np.arctan2(y[use], x[use]) / math.pi + 0.5
-    name = ring * 1000 + np.minimum(angle * sectors, sectors - 1).astype(int)
-    names, which = np.unique(name, return_inverse=True)
-    kept = np.flatnonzero(which % _EVERY == 3)
-    order = kept[np.argsort(which[kept], kind="stable")]
-    edges = np.flatnonzero(np.diff(which[order], prepend=-1, append=len(names)))
-    centre = [(x[use[order[a:b]]].mean(), y[use[order[a:b]]].mean()) for a, b in pairwise(edges)]
-    noise = np.flatnonzero((f2 > _NOISE_F2[0]) & (f2 < _NOISE_F2[1]))
-    return _Patches(np.array(centre), use[order], edges, noise)
 
 
 def fit(
@@ -208,23 +123,26 @@ def fit(
     if len(near) < FEWEST or len({spectra[k].size_px for k in near}) != 1:
         return _untrusted(guess, sigma, focus)
     # The guess is weighed in by `_judged`: here it only keeps the fit from running away.
-    problem = _Problem(x[near], [spectra[k] for k in near], optics, 3 * sigma, focus_sigma_dof)
-    if problem.signal < _LEAST_SIGNAL:
+    low, wide = _problems(x[near], [spectra[k] for k in near], optics, 3 * sigma, focus_sigma_dof)
+    if wide.signal < _LEAST_SIGNAL:
         return _untrusted(guess, sigma, focus)
     found = []
     for ratio in _START_RATIOS:
-        start = problem.mean.copy()
+        start = low.mean.copy()
         start[RATIO] = ratio
-        found.append(problem.descend(start, 2, 12, 0.3))
+        found.append(low.descend(start, 2, 12, 0.3))
         progress()
-    best = problem.descend(min(found, key=lambda each: each[1])[0], 6, 15, 0.1)[0]
-    return _judged(problem, best, guess, sigma, focus)
-
-
-def _judged(problem: _Problem, p: Array, guess: float, sigma: float, focus: float) -> Fitted:
-    misfit = problem.misfit(p)
+    by_low = low.descend(min(found, key=lambda each: each[1])[0], 6, 15, 0.1)[0]
+    by_all = wide.descend(by_low, 6, 15, 0.1)[0]
+    misfit = wide.misfit(by_all)
     excess = max(0.0, misfit - _MISFIT_AT_BEST)
+    share = _LOW_SIGMA**2 / (_LOW_SIGMA**2 + (_WIDE_SIGMA + _WIDE_PER_MISFIT * excess) ** 2)
     own = _SIGMA_AT_BEST + _SIGMA_PER_MISFIT * excess
+    return _judged(share * by_all + (1 - share) * by_low, misfit, own, guess, sigma, focus)
+
+
+def _judged(p: Array, misfit: float, own: float, guess: float, sigma: float, focus: float) -> Fitted:
+    """Parameters ``p``, whose scale has the uncertainty ``own``, with the guess weighed in."""
     share = sigma**2 / (sigma**2 + own**2)
     stuck = abs(p[SCALE]) > 0.69 or abs(p[FOCUS]) > 1.95
     if stuck or misfit > _MISFIT_MOST:
@@ -265,38 +183,51 @@ def _evenly(x: Array) -> tuple[Array, Array]:
     return even, np.asarray(weights, np.float64)
 
 
-class _Problem:
-    """The fit's data: per patch its strongest vectors through the focus, at the guessed defoci ``x``."""
+def _problems(
+    x: Array, spectra: Sequence[RingPower], optics: Optics, sigma: float, focus_sigma_dof: float
+) -> tuple[_Problem, _Problem]:
+    """Of low frequencies, and of all; ``x``: the guessed defoci."""
+    patches = patches_of(spectra[0].size_px)
+    even_x, mix = _evenly(x)
+    of_a_frame = float(np.median([each.noise for each in spectra]))
+    noise = of_a_frame * (mix @ mix.T)
+    all_modes = np.asarray(mix @ np.stack([each.spectrum for each in spectra]), np.complex64)
+    vectors, power = [], []
+    for a, b in pairwise(patches.first):
+        cross = all_modes[:, a:b] @ all_modes[:, a:b].conj().T / (b - a) - noise
+        values, columns = np.linalg.eigh(cross)
+        strong = np.sqrt(np.maximum(values[-_VECTORS:], 0))
+        vectors.append(columns[:, -_VECTORS:] * strong)
+        power.append(max(float(np.trace(cross).real) / len(cross), 0.0))
+    floor = 0.3 * float(np.trace(noise)) / len(noise) + _FLOOR * np.array(power) + 1e-12
+    signal = float(np.percentile(np.array(power)[patches.even], 90)) / max(of_a_frame, 1e-12)
+    spread = np.r_[sigma, focus_sigma_dof, _SPREAD[2:]]
+    s2 = np.float32((optics.objective.na / optics.objective.immersion_index) ** 2)
+    freq = (patches.freq * WAVELENGTH).astype(np.float32)
+    weight = np.sqrt(np.diff(patches.first))
 
-    def __init__(
-        self,
-        x: Array,
-        spectra: Sequence[RingPower],
-        optics: Optics,
-        sigma: float,
-        focus_sigma_dof: float,
-    ) -> None:
-        patches = _patches(spectra[0].size_px)
-        self.x, mix = _evenly(x)
-        self.freq = (patches.freq * WAVELENGTH).astype(np.float32)
-        self.s2 = np.float32((optics.objective.na / optics.objective.immersion_index) ** 2)
-        of_a_frame = float(np.median([each.noise for each in spectra]))
-        noise = of_a_frame * (mix @ mix.T)
-        self.mean, self.spread = _MEAN, np.r_[sigma, focus_sigma_dof, _SPREAD[2:]]
-        all_modes = np.asarray(mix @ np.stack([each.spectrum for each in spectra]), np.complex64)
-        vectors, power = [], []
-        for a, b in pairwise(patches.first):
-            cross = all_modes[:, a:b] @ all_modes[:, a:b].conj().T / (b - a) - noise
-            values, columns = np.linalg.eigh(cross)
-            strong = np.sqrt(np.maximum(values[-_VECTORS:], 0))
-            vectors.append(columns[:, -_VECTORS:] * strong)
-            power.append(max(float(np.trace(cross).real) / len(cross), 0.0))
-        self.vectors = np.asarray(vectors, np.complex64)
-        floor = 0.3 * float(np.trace(noise)) / len(noise) + _FLOOR * np.array(power) + 1e-12
-        self.floor = floor.astype(np.float64)
-        self.weight = np.sqrt(np.diff(patches.first))
-        #: Power over a frame's noise of the patches' stronger tenth.
-        self.signal = float(np.percentile(power, 90)) / max(of_a_frame, 1e-12)
+    def of(part: NDArray[np.bool_]) -> _Problem:
+        kept = np.asarray(vectors, np.complex64)[part]
+        return _Problem(even_x, freq[part], s2, kept, floor[part], weight[part], _MEAN, spread, signal)
+
+    return of(patches.low), of(patches.even)
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A fit's data: of each patch its strongest ``vectors`` through the focus, ``(C, N, K)``, at the guessed
+    defoci ``x`` ``(N,)``. ``signal``: power over a frame's noise of the patches' stronger tenth.
+    """
+
+    x: Array
+    freq: NDArray[np.float32]
+    s2: np.float32
+    vectors: Complex
+    floor: Array
+    weight: Array
+    mean: Array
+    spread: Array
+    signal: float
 
     def residual(self, p: Array, columns: int, slopes: bool) -> tuple[Complex, Complex]:
         """What the columns cannot explain, ``(C, N, K)``, and its derivatives ``(P, C, N, K)``."""
