@@ -230,7 +230,7 @@ def _verified(found: Found) -> str:
 `parfocal convert RUN --verify edge/models/default.tflite`:
 
 ```
-{found["verify"].strip()}
+{_of_this_network(found).strip()}
 ```
 
 `python tests/arm64/emulated.py`:
@@ -246,6 +246,14 @@ network's shapes alone, so one of the two may be of an earlier network of the sa
 
 What int8 gains depends on the processor. Dot-product instructions for int8 (VNNI; most Arm since Cortex-A76)
 are what it gains by; the Pi 4 and older have none."""
+
+
+def _of_this_network(found: Found) -> str:
+    """What `parfocal convert --verify` printed on a processor where this network was there; else on any."""
+    card: cards.Card = found["card"]
+    calibration = f"temperature {card.temperature:.2f}, tile weight {card.tile_weight:.2f}"
+    printed = [str(found[f"verify{kind}"]) for kind in PROCESSORS]
+    return next((text for text in printed if calibration in text), printed[0])
 
 
 def _speed(speed: dict[str, Any], processor: str) -> tuple[str, ...]:
