@@ -60,9 +60,8 @@ def page(found: Found) -> str:
 def _head(found: Found) -> str:
     card: cards.Card = found["card"]
     data, network = card.recipe["data"], card.recipe["network"]
-    earlier = [
-        _amount(named_recipe(f"default-{stage}").model_dump()) for stage in ("start", "middle", "late")
-    ]
+    stages = ("start", "middle", "late", "lamp")
+    earlier = [_amount(named_recipe(f"default-{stage}").model_dump()) for stage in stages]
     mix = ", ".join(f"{name} {100 * share:.0f} %" for name, share in data["train_mix"].items())
     return f"""# Model card: the shipped model
 
@@ -81,7 +80,7 @@ validation specimens |
 | | {"; then ".join([*earlier, _amount(card.recipe)])} |
 | specimens of these | {mix} (`folder:N`: photographs, of which whole slides are held out); \
 {100 * data["variety"]:.0f} % turned, stained and mixed as no slide is (`train/variety.py`) |
-| recipes | `train/recipes/default-start.toml`, `-middle`, `-late`, `default.toml`; \
+| recipes | `train/recipes/default-start.toml`, `-middle`, `-late`, `-lamp`, `default.toml`; \
 logs, hashes: `edge/models/record/` |
 | SHA-256 | `{card.flatbuffer_sha256}` (network without card) |"""
 
