@@ -53,7 +53,7 @@ Complex = NDArray[np.complex64]
 
 #: Fewest frames for a fit.
 FEWEST = 12
-_LEAST_SIGNAL = 0.3  # power over noise, of the patches' stronger tenth
+_LEAST_SIGNAL = 0.3  # power over noise, of the low patches' stronger tenth
 _STEP_DOF, _TURNING = 0.5, 4.6  # of the places that many are merged to; the fastest turn in rad per dof
 _VECTORS = 3  # of each patch's cross spectra through the focus that are kept
 #: Of the columns that begin the fit, and end it: sum and difference of layers to either side, scattered light
@@ -200,7 +200,7 @@ def _problems(
         vectors.append(columns[:, -_VECTORS:] * strong)
         power.append(max(float(np.trace(cross).real) / len(cross), 0.0))
     floor = 0.3 * float(np.trace(noise)) / len(noise) + _FLOOR * np.array(power) + 1e-12
-    signal = float(np.percentile(np.array(power)[patches.even], 90)) / max(of_a_frame, 1e-12)
+    signal = float(np.percentile(np.array(power)[patches.low], 90)) / max(of_a_frame, 1e-12)
     spread = np.r_[sigma, focus_sigma_dof, _SPREAD[2:]]
     s2 = np.float32((optics.objective.na / optics.objective.immersion_index) ** 2)
     freq = (patches.freq * WAVELENGTH).astype(np.float32)
@@ -216,7 +216,7 @@ def _problems(
 @dataclass(frozen=True)
 class _Problem:
     """A fit's data: of each patch its strongest ``vectors`` through the focus, ``(C, N, K)``, at the guessed
-    defoci ``x`` ``(N,)``. ``signal``: power over a frame's noise of the patches' stronger tenth.
+    defoci ``x`` ``(N,)``. ``signal``: power over a frame's noise of the low patches' stronger tenth.
     """
 
     x: Array
