@@ -123,12 +123,12 @@ def fit(
     if len(near) < FEWEST or len({spectra[k].size_px for k in near}) != 1:
         return _untrusted(guess, sigma, focus)
     # The guess is weighed in by `_judged`: here it only keeps the fit from running away.
-    low, wide = _problems(x[near], [spectra[k] for k in near], optics, 3 * sigma, focus_sigma_dof)
-    if wide.signal < _LEAST_SIGNAL:
+    signal, low, wide = _problems(x[near], [spectra[k] for k in near], optics, 3 * sigma, focus_sigma_dof)
+    if signal < _LEAST_SIGNAL:
         return _untrusted(guess, sigma, focus)
     found = []
     for ratio in _START_RATIOS:
-        start = low.mean.copy()
+        start = _MEAN.copy()
         start[RATIO] = ratio
         found.append(low.descend(start, 2, 12, 0.3))
         progress()
@@ -185,8 +185,11 @@ def _evenly(x: Array) -> tuple[Array, Array]:
 
 def _problems(
     x: Array, spectra: Sequence[RingPower], optics: Optics, sigma: float, focus_sigma_dof: float
-) -> tuple[_Problem, _Problem]:
-    """Of low frequencies, and of all; ``x``: the guessed defoci."""
+) -> tuple[float, _Problem, _Problem]:
+    """Power over a frame's noise of the low patches' stronger tenth; the fit of low frequencies, and of all.
+
+    ``x``: the guessed defoci.
+    """
     patches = patches_of(spectra[0].size_px)
     even_x, mix = _evenly(x)
     of_a_frame = float(np.median([each.noise for each in spectra]))
@@ -199,8 +202,9 @@ def _problems(
         strong = np.sqrt(np.maximum(values[-_VECTORS:], 0))
         vectors.append(columns[:, -_VECTORS:] * strong)
         power.append(max(float(np.trace(cross).real) / len(cross), 0.0))
-    floor = 0.3 * float(np.trace(noise)) / len(noise) + _FLOOR * np.array(power) + 1e-12
-    signal = float(np.percentile(np.array(power)[patches.low], 90)) / max(of_a_frame, 1e-12)
+    powers = np.array(power)
+    floor = 0.3 * float(np.trace(noise)) / len(noise) + _FLOOR * powers + 1e-12
+    signal = float(np.percentile(powers[patches.low], 90)) / max(of_a_frame, 1e-12)
     spread = np.r_[sigma, focus_sigma_dof, _SPREAD[2:]]
     s2 = np.float32((optics.objective.na / optics.objective.immersion_index) ** 2)
     freq = (patches.freq * WAVELENGTH).astype(np.float32)
@@ -208,15 +212,15 @@ def _problems(
 
     def of(part: NDArray[np.bool_]) -> _Problem:
         kept = np.asarray(vectors, np.complex64)[part]
-        return _Problem(even_x, freq[part], s2, kept, floor[part], weight[part], _MEAN, spread, signal)
+        return _Problem(even_x, freq[part], s2, kept, floor[part], weight[part], spread)
 
-    return of(patches.low), of(patches.even)
+    return signal, of(patches.low), of(patches.even)
 
 
 @dataclass(frozen=True)
 class _Problem:
     """A fit's data: of each patch its strongest ``vectors`` through the focus, ``(C, N, K)``, at the guessed
-    defoci ``x`` ``(N,)``. ``signal``: power over a frame's noise of the low patches' stronger tenth.
+    defoci ``x`` ``(N,)``.
     """
 
     x: Array
@@ -225,9 +229,7 @@ class _Problem:
     vectors: Complex
     floor: Array
     weight: Array
-    mean: Array
     spread: Array
-    signal: float
 
     def residual(self, p: Array, columns: int, slopes: bool) -> tuple[Complex, Complex]:
         """What the columns cannot explain, ``(C, N, K)``, and its derivatives ``(P, C, N, K)``."""
@@ -249,7 +251,7 @@ class _Problem:
         return float(np.log1p(self.power(self.residual(p, 6, False)[0]) / self.floor).mean())
 
     def cost(self, p: Array, residual: Complex) -> float:
-        prior = (((p - self.mean) / self.spread) ** 2).sum()
+        prior = (((p - _MEAN) / self.spread) ** 2).sum()
         return float((self.weight * np.log1p(self.power(residual) / self.floor)).sum() + prior)
 
     def descend(self, p: Array, columns: int, steps: int, least: float) -> tuple[Array, float]:
@@ -262,7 +264,7 @@ class _Problem:
             jacobian = (slopes * weight[:, None, None].astype(np.float32)).reshape(len(p), -1)
             target = (residual * weight[:, None, None].astype(np.float32)).ravel()
             hessian = (jacobian @ jacobian.conj().T).real + np.diag(1 / self.spread**2)
-            gradient = (jacobian.conj() @ target).real + (p - self.mean) / self.spread**2
+            gradient = (jacobian.conj() @ target).real + (p - _MEAN) / self.spread**2
             for _ in range(5):
                 step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
                 trial = np.clip(p - step, _LOW, _HIGH)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge import through_focus, weak_object
 from edge.lamp import rings
 from edge.optics import Objective, Optics, natural_pixel_um
-from edge.ring_power import LARGEST_PX, SMALLEST_PX, RingPower, ring_power
+from edge.ring_power import LARGEST_PX, SMALLEST_PX, RingPower, patches_of, ring_power
 from edge.simulator.formation import ImageFormer, Imaging, lamp
 from edge.simulator.sensor import Exposer, Sensor
 from edge.simulator.specimens import make
@@ -111,6 +111,22 @@ def test_few_places_stay_as_they_are() -> None:
     even, weights = _evenly(PLACES * SCALE)
     np.testing.assert_array_equal(even, PLACES * SCALE)
     np.testing.assert_array_equal(weights, np.eye(len(PLACES)))
+
+
+def test_coarse_structure_is_signal_enough() -> None:
+    """Nothing but noise above 0.45 NA/λ: fewer than a tenth of all patches show anything."""
+    spectra = spectra_of("tissue", Imaging(na_over_n=0.4, condenser_ratio=0.35))
+    patches = patches_of(spectra[0].size_px)
+    fine = np.repeat(np.hypot(*patches.freq.T) > 0.45, np.diff(patches.first))
+    assert np.mean(np.hypot(*patches.freq[patches.even].T) < 0.45) < 0.1
+    rng = np.random.default_rng(7)
+    coarse = []
+    for each in spectra:
+        grain = rng.standard_normal((2, len(fine))) * math.sqrt(each.noise / 2)
+        coarse.append(replace(each, spectrum=np.where(fine, grain[0] + 1j * grain[1], each.spectrum)))
+    found = fit(PLACES, coarse, OPTICS, guess=SCALE * 1.15)
+    assert found.trusted
+    assert found.scale == pytest.approx(SCALE, rel=0.07)
 
 
 def noise(seed: int) -> NDArray[np.uint8]:

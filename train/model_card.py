@@ -250,7 +250,7 @@ float."""
 
 
 def _of_this_network(found: Found) -> str:
-    """What `parfocal convert --verify` printed on a processor where this network was there; else on any."""
+    """What `parfocal convert --verify` printed of a network of this calibration, on either processor."""
     card: cards.Card = found["card"]
     calibration = f"temperature {card.temperature:.2f}, tile weight {card.tile_weight:.2f}"
     printed = [str(found[f"verify{kind}"]) for kind in PROCESSORS]
