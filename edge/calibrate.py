@@ -239,7 +239,7 @@ class Calibrator:
         kept = [(place, one) for place, one in zip(places, spectra, strict=True) if one is not None]
         at = [place for place, _ in kept]
         return through_focus.fit(
-            at, [one for _, one in kept], self._rig.optics, guess=abs(scale.scale), focus=scale.focus
+            at, [one for _, one in kept], self._rig.optics, guess=scale.scale, focus=scale.focus
         )
 
     def _offset(self, places: Array, says: list[Array | None], scale: Scale, optical: Fitted) -> Offset:

@@ -33,11 +33,13 @@ _NOISE_F2 = (4.2, 6.0)  # beyond the cut-off of every colour there is noise only
 class RingPower:
     """What is kept of a frame. ``spectrum``: ``(M,)`` complex64 of the windowed green channel over its mean,
     at the modes of all patches on all rings, white noise having the power ``noise``. ``size_px``: the window.
+    ``grey``: all three channels were the same, as a monochrome camera's are, which sees all colours as one.
     """
 
     spectrum: Complex
     noise: float
     size_px: int
+    grey: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ def ring_power(frame: NDArray[np.uint8], optics: Optics) -> RingPower:
     spectrum = fft.rfft2(contrast * window).ravel() / np.float32(math.sqrt(float((window**2).sum())))
     patches = patches_of(size)
     noise = float(np.mean(np.abs(spectrum[patches.noise_modes]) ** 2))
-    return RingPower(np.asarray(spectrum[patches.modes], np.complex64), noise, size)
+    grey = bool((frame == frame[..., :1]).all())
+    return RingPower(np.asarray(spectrum[patches.modes], np.complex64), noise, size, grey)
 
 
 def _resampled(frame: NDArray[np.uint8], scale: float) -> NDArray[np.float32]:

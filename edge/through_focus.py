@@ -14,6 +14,10 @@ beam diffracted to either side beats with the direct one. (Streibl, J. Opt. Soc.
 defocus phase of `edge.simulator.formation`. A thick specimen is two layers, whose sum and difference are
 columns too.
 
+A monochrome camera sees the images of all colours as one. Each has its own focus, and the specimen decides
+which is how strong. So columns of red and blue stand beside those of green; which wavelength prevails stays
+uncertain, and with it the scale.
+
 A strong object scatters light that beats with light that it scatters, from all pairs of directions ``q`` and
 ``q + f`` in the pupil: ``c(f) mean over q of w(q) P(q + f) P*(q) exp(i z [sag(q + f) - sag(q)])``. How its
 spectrum weighs them is unknown. Two columns stand for it: all of the pupil alike, which is the transfer of
@@ -44,7 +48,7 @@ from numpy.typing import NDArray
 
 from edge.optics import Optics
 from edge.ring_power import RingPower, patches_of
-from edge.weak_object import COMA, FOCUS, RATIO, SCALE, SPHERICAL, THICKNESS, TILT, WAVELENGTH, columns_of
+from edge.weak_object import COLOURS, COMA, FOCUS, RATIO, SCALE, SPHERICAL, THICKNESS, TILT, columns_of
 
 __all__ = ["Fitted", "fit"]
 
@@ -57,19 +61,20 @@ _LEAST_SIGNAL = 0.3  # power over noise, of the low patches' stronger tenth
 _STEP_DOF, _TURNING = 0.5, 4.6  # of the places that many are merged to; the fastest turn in rad per dof
 _VECTORS = 3  # of each patch's cross spectra through the focus that are kept
 #: Of the columns that begin the fit, and end it: sum and difference of layers to either side, scattered light
-#: among itself.
+#: among itself; in white light red and blue as well.
 _RIDGES = {2: (1e-3, 1e-3), 6: (1e-3, 1e-2, 1e-3, 1e-2, 1e-4, 1e-4)}
+_RIDGES[10] = (*_RIDGES[6], *[1e-3] * 4)
 _FLOOR = 0.02  # share of a patch's power below which misfit no longer counts
-_MEAN = np.array([0, 0, 0.52, 0, 0, 0.04, 0, 0, 0.4])
-_SPREAD = np.array([math.nan, math.nan, 0.25, 0.11, 0.11, 0.08, 0.06, 0.06, 0.6])
-_LOW = np.array([-0.7, -2, 0.1, -0.5, -0.5, -0.3, -0.3, -0.3, 0])
-_HIGH = np.array([0.7, 2, 0.98, 0.5, 0.5, 0.3, 0.3, 0.3, 2.2])
+_MEAN = np.array([0, 0, 0.52, 0, 0, 0.04, 0, 0, 0.4, 0.25, -0.35])
+_SPREAD = np.array([math.nan, math.nan, 0.25, 0.11, 0.11, 0.08, 0.06, 0.06, 0.6, 0.15, 0.2])
+_LOW = np.array([-0.7, -2, 0.1, -0.5, -0.5, -0.3, -0.3, -0.3, 0, -1.2, -1.2])
+_HIGH = np.array([0.7, 2, 0.98, 0.5, 0.5, 0.3, 0.3, 0.3, 2.2, 1.2, 1.2])
 #: Of the logarithm of a pitch that nobody has measured.
 PITCH_SIGMA = 0.17
 _START_RATIOS = (0.3, 0.55, 0.8)
-#: The logarithm's bias, and how misfit tells its uncertainty (decision 0019).
-_BIAS = 0.007
-_SIGMA_AT_BEST, _SIGMA_PER_MISFIT, _MISFIT_AT_BEST = 0.02, 0.03, 1.2
+#: The logarithm's bias, and how misfit tells its uncertainty (decisions 0019 and 0020).
+_BIAS, _BIAS_IN_WHITE = 0.012, -0.015
+_SIGMA_AT_BEST, _SIGMA_IN_WHITE, _SIGMA_PER_MISFIT, _MISFIT_AT_BEST = 0.02, 0.04, 0.03, 1.2
 #: How the two fits are weighed: error of the one by low frequencies, and of the other by its misfit.
 _LOW_SIGMA, _WIDE_SIGMA, _WIDE_PER_MISFIT = 0.028, 0.018, 0.07
 _MISFIT_MOST = 3.5
@@ -109,14 +114,13 @@ def fit(
 ) -> Fitted:
     """The scale of a stage from ``spectra`` of frames at ``places`` ``(N,)`` in steps, N at least `FEWEST`.
 
-    ``guess``: depths of field per step (its sign is not looked at), with ``sigma`` of its logarithm;
-    ``focus``: about where the focus is, in steps, with ``focus_sigma_dof``. Best within 6 depths of field to
-    either side of focus, in steps of half a depth of field or less; frames beyond 6.2 by the guess are left
-    out. The guess is weighed in by inverse variance. ``progress`` is called now and then. Raises ValueError
-    where the numbers do not match or the guess is not above 0.
+    ``guess``: depths of field per step, below 0 where a step lowers defocus (which matters to grey frames
+    alone, and little), with ``sigma`` of its logarithm; ``focus``: about where the focus is, in steps, with
+    ``focus_sigma_dof``. Best within 6 depths of field to either side of focus, in steps of half a depth of
+    field or less; frames beyond 6.2 by the guess are left out. The guess is weighed in by inverse variance.
+    ``progress`` is called now and then. Raises ValueError where the numbers do not match or the guess is 0.
     """
-    guess = abs(guess)
-    if len(places) != len(spectra) or not (math.isfinite(guess) and guess > 0 and sigma > 0):
+    if len(places) != len(spectra) or not (math.isfinite(guess) and guess != 0 and sigma > 0):
         raise ValueError(f"{len(places)} places, {len(spectra)} spectra, guess {guess}, sigma {sigma}")
     x = (np.asarray(places, np.float64) - focus) * guess
     near = [int(k) for k in np.flatnonzero(np.abs(x) <= 6.2)]
@@ -128,17 +132,24 @@ def fit(
         return _untrusted(guess, sigma, focus)
     found = []
     for ratio in _START_RATIOS:
-        start = _MEAN.copy()
+        start = _MEAN[:COLOURS].copy()
         start[RATIO] = ratio
         found.append(low.descend(start, 2, 12, 0.3))
         progress()
     by_low = low.descend(min(found, key=lambda each: each[1])[0], 6, 15, 0.1)[0]
-    by_all = wide.descend(by_low, 6, 15, 0.1)[0]
-    misfit = wide.misfit(by_all)
+    white = all(spectra[k].grey for k in near)
+    if white:
+        by_low = low.descend(np.r_[by_low, _MEAN[COLOURS:]], 10, 25, 0.1)[0]
+        progress()
+    columns = 10 if white else 6
+    by_all = wide.descend(by_low, columns, 15, 0.1)[0]
+    misfit = wide.misfit(by_all, columns)
     excess = max(0.0, misfit - _MISFIT_AT_BEST)
     share = _LOW_SIGMA**2 / (_LOW_SIGMA**2 + (_WIDE_SIGMA + _WIDE_PER_MISFIT * excess) ** 2)
-    own = _SIGMA_AT_BEST + _SIGMA_PER_MISFIT * excess
-    return _judged(share * by_all + (1 - share) * by_low, misfit, own, guess, sigma, focus)
+    own = (_SIGMA_IN_WHITE if white else _SIGMA_AT_BEST) + _SIGMA_PER_MISFIT * excess
+    p = share * by_all + (1 - share) * by_low
+    p[SCALE] -= _BIAS_IN_WHITE if white else _BIAS
+    return _judged(p, misfit, own, guess, sigma, focus)
 
 
 def _judged(p: Array, misfit: float, own: float, guess: float, sigma: float, focus: float) -> Fitted:
@@ -148,7 +159,7 @@ def _judged(p: Array, misfit: float, own: float, guess: float, sigma: float, foc
     if stuck or misfit > _MISFIT_MOST:
         return _untrusted(guess, sigma, focus)
     return Fitted(
-        scale=guess * math.exp(share * (p[SCALE] - _BIAS)),
+        scale=abs(guess) * math.exp(share * p[SCALE]),
         sigma=own * math.sqrt(share),
         focus=focus + float(p[FOCUS]) / guess,
         condenser_ratio=float(p[RATIO]),
@@ -162,7 +173,7 @@ def _judged(p: Array, misfit: float, own: float, guess: float, sigma: float, foc
 
 
 def _untrusted(guess: float, sigma: float, focus: float) -> Fitted:
-    return Fitted(guess, sigma, focus, math.nan, (0.0, 0.0), 0.0, (0.0, 0.0), 0.0, math.inf, False)
+    return Fitted(abs(guess), sigma, focus, math.nan, (0.0, 0.0), 0.0, (0.0, 0.0), 0.0, math.inf, False)
 
 
 def _evenly(x: Array) -> tuple[Array, Array]:
@@ -207,7 +218,7 @@ def _problems(
     signal = float(np.percentile(powers[patches.low], 90)) / max(of_a_frame, 1e-12)
     spread = np.r_[sigma, focus_sigma_dof, _SPREAD[2:]]
     s2 = np.float32((optics.objective.na / optics.objective.immersion_index) ** 2)
-    freq = (patches.freq * WAVELENGTH).astype(np.float32)
+    freq = patches.freq.astype(np.float32)
     weight = np.sqrt(np.diff(patches.first))
 
     def of(part: NDArray[np.bool_]) -> _Problem:
@@ -246,28 +257,29 @@ class _Problem:
         """``(C,)`` misfit of each patch."""
         return np.asarray((np.abs(residual) ** 2).sum((1, 2)) / len(self.x), np.float64)
 
-    def misfit(self, p: Array) -> float:
+    def misfit(self, p: Array, columns: int) -> float:
         """Mean logarithm of misfit over floor."""
-        return float(np.log1p(self.power(self.residual(p, 6, False)[0]) / self.floor).mean())
+        return float(np.log1p(self.power(self.residual(p, columns, False)[0]) / self.floor).mean())
 
     def cost(self, p: Array, residual: Complex) -> float:
-        prior = (((p - _MEAN) / self.spread) ** 2).sum()
+        prior = (((p - _MEAN[: len(p)]) / self.spread[: len(p)]) ** 2).sum()
         return float((self.weight * np.log1p(self.power(residual) / self.floor)).sum() + prior)
 
     def descend(self, p: Array, columns: int, steps: int, least: float) -> tuple[Array, float]:
         """Levenberg-Marquardt with weights renewed at each step; the parameters and their cost."""
         damping = 1e-2
+        mean, spread, lowest, highest = (a[: len(p)] for a in (_MEAN, self.spread, _LOW, _HIGH))
         residual, slopes = self.residual(p, columns, True)
         cost = self.cost(p, residual)
         for _ in range(steps):
             weight = np.sqrt(self.weight / (self.power(residual) + self.floor) / len(self.x))
             jacobian = (slopes * weight[:, None, None].astype(np.float32)).reshape(len(p), -1)
             target = (residual * weight[:, None, None].astype(np.float32)).ravel()
-            hessian = (jacobian @ jacobian.conj().T).real + np.diag(1 / self.spread**2)
-            gradient = (jacobian.conj() @ target).real + (p - _MEAN) / self.spread**2
+            hessian = (jacobian @ jacobian.conj().T).real + np.diag(1 / spread**2)
+            gradient = (jacobian.conj() @ target).real + (p - mean) / spread**2
             for _ in range(5):
                 step = np.linalg.solve(hessian + damping * np.diag(np.diag(hessian)), gradient)
-                trial = np.clip(p - step, _LOW, _HIGH)
+                trial = np.clip(p - step, lowest, highest)
                 trial_cost = self.cost(trial, self.residual(trial, columns, False)[0])
                 if trial_cost < cost:
                     break

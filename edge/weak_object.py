@@ -1,13 +1,14 @@
 """Image spectra of an object through the focus: partially coherent transfer of both diffracted beams, and
 of scattered light that beats with scattered light.
 
-What it is for, and the theory, are in `edge.through_focus`. Frequencies ``freq`` are in pupil units: NA over
-the wavelength of the green channel.
+What it is for, and the theory, are in `edge.through_focus`. Frequencies ``freq`` ``(C, 2)`` are in NA over
+the reference wavelength.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,21 +18,34 @@ from numpy.typing import NDArray
 from edge.lamp import disc, rings, smear
 from edge.optics import REFERENCE_WAVELENGTH_UM
 
-__all__ = ["COMA", "FOCUS", "RATIO", "SCALE", "SPHERICAL", "THICKNESS", "TILT", "WAVELENGTH", "columns_of"]
+__all__ = ["COLOURS", "COMA", "FOCUS", "RATIO", "SCALE", "SPHERICAL", "THICKNESS", "TILT", "columns_of"]
 
 Array = NDArray[np.float64]
 Complex = NDArray[np.complex64]
 
-#: Wavelength of the green channel over the reference (`edge.simulator.formation.CHANNEL_WAVELENGTHS_UM`).
-WAVELENGTH = 0.54 / REFERENCE_WAVELENGTH_UM
-#: Parameters: log scale, focus, condenser ratio, tilt, spherical, coma, thickness.
-SCALE, FOCUS, RATIO, TILT, SPHERICAL, COMA, THICKNESS = 0, 1, 2, 3, 5, 6, 8
+#: Parameters: log scale, focus, condenser ratio, tilt, spherical, coma, thickness; in white light the focal
+#: shifts of red and blue too, in depths of field.
+SCALE, FOCUS, RATIO, TILT, SPHERICAL, COMA, THICKNESS, COLOURS = 0, 1, 2, 3, 5, 6, 8, 9
 _SOURCE = (2, 3, 4)
 _SMEARING = (SCALE, FOCUS, RATIO)
 _SOURCE_POINTS = 37
 #: Condenser ratios whose transfer stands for that of scattered light among itself.
 _SCATTERED = (1.0, 0.7)
 _SOFT_EDGE = 0.12  # of the pupil, so that its edge has a derivative
+
+
+@dataclass(frozen=True)
+class _Light:
+    """A colour: ``wavelength`` over the reference, and which parameter its focal shift is, if any."""
+
+    wavelength: float
+    shift: int | None = None
+
+
+# The colour channels' (`edge.simulator.formation.CHANNEL_WAVELENGTHS_UM`).
+_RED = _Light(0.61 / REFERENCE_WAVELENGTH_UM, COLOURS)
+_GREEN = _Light(0.54 / REFERENCE_WAVELENGTH_UM)
+_BLUE = _Light(0.465 / REFERENCE_WAVELENGTH_UM, COLOURS + 1)
 
 
 def columns_of(
@@ -41,11 +55,14 @@ def columns_of(
     too, ``(P, C, N, columns)``, else none of them. ``x`` ``(N,)``: defocus before scale and focus.
 
     ``columns`` 2: a weak object of one layer. 6: of two, for either diffracted side the sum of the layers and
-    their difference, and what the light that it scatters makes among itself.
+    their difference, and what the light that it scatters makes among itself. 10: in white light, which adds
+    red and blue images of one layer; ``p`` is longer by their shifts.
     """
     parts = [_weak(p, x, freq, s2, (1, -1), 1 if columns == 2 else 2, slopes)]
-    if columns == 6:
+    if columns > 2:
         parts += [_scattered(p, x, freq, s2, ratio, slopes) for ratio in _SCATTERED]
+    if columns == 10:
+        parts += [_weak(p, x, freq, s2, (1, -1), 1, slopes, light) for light in (_RED, _BLUE)]
     return np.concatenate([span for span, _ in parts], axis=2), np.concatenate([m for _, m in parts], axis=3)
 
 
@@ -71,15 +88,17 @@ def _weak(
     sides: tuple[int, ...],
     layers: int,
     slopes: bool,
+    light: _Light = _GREEN,
 ) -> tuple[Complex, Complex]:
     """The columns of a weak object: for each of ``sides`` the sum of ``layers``, and their difference."""
     growth = math.exp(p[SCALE])
-    z = (growth * (x - p[FOCUS])).astype(np.float32)
+    z = _defocus(p, x, light).astype(np.float32)
     out: list[Complex] = []
     moves: list[Complex] = []
     for side in sides:
-        turn, weight, waves = _beams(p, freq, s2, side)
-        near = [(1e-2, *_beams(_moved(p, k, 1e-2), freq, s2, side)[:2]) for k in _SOURCE] if slopes else []
+        turn, weight, waves = _beams(p, freq, s2, side, light)
+        moving = _SOURCE if slopes else ()
+        near = [(1e-2, *_beams(_moved(p, k, 1e-2), freq, s2, side, light)[:2]) for k in moving]
         angle = z[None, :, None] * turn[:, None, :]
         phase = np.empty(angle.shape, np.complex64)
         np.cos(angle, out=phase.real)
@@ -97,26 +116,35 @@ def _weak(
                 along = 1j * v[:, :, 1]
                 source = [v[:, :, 6 + 2 * k] + 1j * z * v[:, :, 7 + 2 * k] for k in range(3)]
                 wave = [v[:, :, k] for k in (2, 3, 4, 5)]
-                every = [along * (growth * (x - p[FOCUS])), -growth * along, *source, *wave]
+                shifts = [along if light.shift == k else 0 * along for k in range(COLOURS, len(p))]
+                every = [along * (growth * (x - p[FOCUS])), -growth * along, *source, *wave, *shifts]
                 moved = np.stack(every).astype(np.complex64)
                 moves.append(moved if side == 1 else moved.conj())
-    left = _smear(p, x, freq, s2)
+    left = _smear(p, x, freq, s2, light)
     sharp: Complex = np.stack(out, axis=2)
     span: Complex = sharp * left[:, :, None]
     if not slopes:
         return span, np.zeros((0, *span.shape), np.complex64)
     moved_span: Complex = np.stack(moves, axis=3) * left[:, :, None]
-    for k in _SMEARING:
-        change = (_smear(_moved(p, k, 1e-3), x, freq, s2) - left) / np.float32(1e-3)
+    for k in _SMEARING if light.shift is None else (*_SMEARING, light.shift):
+        change = (_smear(_moved(p, k, 1e-3), x, freq, s2, light) - left) / np.float32(1e-3)
         moved_span[k] += sharp * change[:, :, None]
     return span, moved_span
 
 
-def _smear(p: Array, x: Array, freq: NDArray[np.float32], s2: np.float32) -> NDArray[np.float32]:
+def _defocus(p: Array, x: Array, light: _Light) -> Array:
+    """``(N,)`` depths of field that ``light`` is out of focus."""
+    shift = 0.0 if light.shift is None else p[light.shift]
+    return np.asarray(math.exp(p[SCALE]) * (x - p[FOCUS]) + shift, np.float64)
+
+
+def _smear(
+    p: Array, x: Array, freq: NDArray[np.float32], s2: np.float32, light: _Light
+) -> NDArray[np.float32]:
     """``(C, N)``: what is left of the patches' contrast where a source point is its disc of the lamp."""
     radius = disc(p[RATIO], _points() * p[RATIO] + p[TILT : TILT + 2], math.sqrt(s2))
-    z = np.abs(math.exp(p[SCALE]) * (x - p[FOCUS]))
-    frequency = np.hypot(freq[:, 0], freq[:, 1]) / WAVELENGTH
+    z = np.abs(_defocus(p, x, light))
+    frequency = np.hypot(freq[:, 0], freq[:, 1])
     return np.asarray(smear(frequency[:, None], radius * z[None, :]), np.float32)
 
 
@@ -146,20 +174,23 @@ def _moved(p: Array, k: int, step: float) -> Array:
     return out
 
 
-def _beams(p: Array, freq: NDArray[np.float32], s2: np.float32, side: int) -> tuple[Any, Any, Any]:
+def _beams(
+    p: Array, freq: NDArray[np.float32], s2: np.float32, side: int, light: _Light
+) -> tuple[Any, Any, Any]:
     """Of each patch and source point ``(C, S)``: phase per dof and complex weight; ``(3, C, S)`` waves.
 
     All relative to the direct beam. The waves are the derivatives of phase by spherical aberration and coma.
     """
     source = (_points() * p[RATIO] + p[TILT : TILT + 2]).astype(np.float32)
-    pupil = source[None] + np.float32(side) * freq[:, None]
+    pupil = source[None] + np.float32(side * light.wavelength) * freq[:, None]
     direct2, rho2 = (source**2).sum(-1), (pupil**2).sum(-1)
     inside = _inside(direct2)
     edge = _inside(rho2) * inside
-    waves = _waves(pupil, rho2) - _waves(source, direct2)[:, None]
+    rad = np.float32(2 * math.pi / light.wavelength)
+    waves = (_waves(pupil, rho2) - _waves(source, direct2)[:, None]) * rad
     aberration = np.tensordot(p[[SPHERICAL, COMA, COMA + 1]].astype(np.float32), waves, 1)
     weight = (edge * np.exp(1j * aberration)).astype(np.complex64) / max(float(inside.sum()), 1.0)
-    return _sag(rho2, s2) - _sag(direct2, s2), weight, waves
+    return (_sag(rho2, s2) - _sag(direct2, s2)) * rad, weight, waves
 
 
 def _inside(rho2: Any) -> Any:
@@ -169,16 +200,15 @@ def _inside(rho2: Any) -> Any:
 
 
 def _sag(rho2: Any, s2: np.float32) -> Any:
-    """Defocus phase in rad per depth of field (Sheppard & Mao 1988: not paraxial)."""
+    """Defocus phase in reference wavelengths per depth of field (Sheppard & Mao 1988: not paraxial)."""
     root = np.sqrt(np.maximum(1 - s2 * np.minimum(rho2, 1.15), 1e-3))
-    return (root - 1) * np.float32(2 * math.pi / WAVELENGTH) / s2
+    return (root - 1) / s2
 
 
 def _waves(q: Any, rho2: Any) -> Any:
-    """Phase in rad per wave of spherical aberration and of coma in x and y."""
+    """Phase in waves per wave of spherical aberration and of coma in x and y."""
     coma = 3 * rho2 - 2
-    waves = np.stack([6 * rho2**2 - 6 * rho2, coma * q[..., 0], coma * q[..., 1]])
-    return waves * np.float32(2 * math.pi / WAVELENGTH)
+    return np.stack([6 * rho2**2 - 6 * rho2, coma * q[..., 0], coma * q[..., 1]])
 
 
 @lru_cache(maxsize=1)
