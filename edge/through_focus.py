@@ -130,13 +130,7 @@ def fit(
     signal, low, wide = _problems(x[near], [spectra[k] for k in near], optics, 3 * sigma, focus_sigma_dof)
     if signal < _LEAST_SIGNAL:
         return _untrusted(guess, sigma, focus)
-    found = []
-    for ratio in _START_RATIOS:
-        start = _MEAN[:COLOURS].copy()
-        start[RATIO] = ratio
-        found.append(low.descend(start, 2, 12, 0.3))
-        progress()
-    by_low = low.descend(min(found, key=lambda each: each[1])[0], 6, 15, 0.1)[0]
+    by_low = low.descend(_begun(low, progress), 6, 15, 0.1)[0]
     white = all(spectra[k].grey for k in near)
     if white:
         by_low = low.descend(np.r_[by_low, _MEAN[COLOURS:]], 10, 25, 0.1)[0]
@@ -150,6 +144,17 @@ def fit(
     p = share * by_all + (1 - share) * by_low
     p[SCALE] -= _BIAS_IN_WHITE if white else _BIAS
     return _judged(p, misfit, own, guess, sigma, focus)
+
+
+def _begun(low: _Problem, progress: Callable[[], None]) -> Array:
+    """The parameters of the weak object that fits best."""
+    found = []
+    for ratio in _START_RATIOS:
+        start = _MEAN[:COLOURS].copy()
+        start[RATIO] = ratio
+        found.append(low.descend(start, 2, 12, 0.3))
+        progress()
+    return min(found, key=lambda each: each[1])[0]
 
 
 def _judged(p: Array, misfit: float, own: float, guess: float, sigma: float, focus: float) -> Fitted:

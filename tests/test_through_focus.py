@@ -22,6 +22,7 @@ from edge.weak_object import columns_of
 OBJECTIVE = Objective(20, 0.4)
 OIL = Objective(100, 1.25, 1.515)
 OPTICS = Optics(OBJECTIVE, natural_pixel_um(OBJECTIVE))
+COLOUR = Sensor()
 #: Depths of field per step.
 SCALE = 0.05
 PLACES = np.arange(-130, 131, 10)
@@ -35,10 +36,11 @@ def spectra_of(
     size: int = 256,
     places: NDArray[np.float64] | None = None,
     optics: Optics = OPTICS,
+    sensor: Sensor = COLOUR,
 ) -> list[RingPower]:
     """Frames at ``places``, else `PLACES`, the focus at place 0, as `ring_power` keeps them."""
     former = ImageFormer(make(name, (size, size), seed), imaging)
-    exposer = Exposer(Sensor(), (size, size), np.random.default_rng(seed))
+    exposer = Exposer(sensor, (size, size), np.random.default_rng(seed))
     defoci = (PLACES if places is None else places) * SCALE
     images = former.images([float(d) for d in defoci], *lamp(imaging, 6.0))
     return [ring_power(exposer.expose(image), optics) for image in images]
@@ -83,6 +85,27 @@ def test_light_that_is_scattered_among_itself_is_allowed_for(monkeypatch: pytest
     assert weak.misfit > found.misfit + 0.1
     monkeypatch.setattr(through_focus, "_LOW_SIGMA", 1e6)
     assert abs(math.log(fit(PLACES, spectra, optics, guess=SCALE * 1.15).scale / SCALE)) > 0.02
+
+
+def test_a_monochrome_camera_sees_all_colours() -> None:
+    """Blue has its focus a depth of field away: taken for green light alone, the same frames tell a scale
+    that is twice as far off.
+    """
+    imaging = Imaging(na_over_n=0.4, condenser_ratio=0.5, chromatic_dof=(0.4, 0.0, -1.0))
+    spectra = spectra_of("tissue", imaging, sensor=Sensor(grey=True))
+    assert all(each.grey for each in spectra)
+    found = fit(PLACES, spectra, OPTICS, guess=SCALE * 1.15)
+    assert found.scale == pytest.approx(SCALE, rel=0.05)
+    assert found.sigma > 0.03
+    green = fit(PLACES, [replace(each, grey=False) for each in spectra], OPTICS, guess=SCALE * 1.15)
+    assert abs(math.log(green.scale / SCALE)) > max(0.06, 2 * abs(math.log(found.scale / SCALE)))
+
+
+def test_only_three_equal_channels_are_grey() -> None:
+    frame = np.repeat(noise(1)[:, :, :1], 3, axis=2)
+    assert ring_power(frame, OPTICS).grey
+    frame[17, 20, 2] ^= 1
+    assert not ring_power(frame, OPTICS).grey
 
 
 def test_many_frames_at_uneven_places_tell_the_scale() -> None:
@@ -177,15 +200,16 @@ def test_a_frame_of_other_pixels_gives_the_same_spectrum(scale: float) -> None:
     assert np.abs(second.spectrum[strong]) == pytest.approx(np.abs(first.spectrum[strong]), rel=0.15)
 
 
-def test_derivatives_are_those_of_the_columns() -> None:
+@pytest.mark.parametrize("columns", [6, 10])
+def test_derivatives_are_those_of_the_columns(columns: int) -> None:
     """By difference quotients; the source's are only as good as the soft edge of the pupil is smooth."""
-    p = np.array([0.1, 0.2, 0.5, 0.1, -0.05, 0.05, 0.04, -0.03, 0.7])
+    p = np.array([0.1, 0.2, 0.5, 0.1, -0.05, 0.05, 0.04, -0.03, 0.7, 0.3, -0.5])[: 9 if columns == 6 else 11]
     x, freq = np.arange(-6, 6.1, 0.8), np.array([[0.3, 0.4], [-0.2, 0.9], [1.1, 0.2]], np.float32)
-    slopes = columns_of(p, x, freq, np.float32(0.16), 6, True)[1]
-    for k, most in enumerate([0.01, 0.01, 0.12, 0.12, 0.12, 0.01, 0.01, 0.01, 0.01]):
-        step = np.zeros(9)
+    slopes = columns_of(p, x, freq, np.float32(0.16), columns, True)[1]
+    for k, most in enumerate([0.01, 0.01, 0.12, 0.12, 0.12, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01][: len(p)]):
+        step = np.zeros(len(p))
         step[k] = 1e-3
-        up, down = (columns_of(p + s * step, x, freq, np.float32(0.16), 6, False)[0] for s in (1, -1))
+        up, down = (columns_of(p + s * step, x, freq, np.float32(0.16), columns, False)[0] for s in (1, -1))
         assert np.abs((up - down) / 2e-3 - slopes[k]).max() < most * np.abs(slopes[k]).max()
 
 
