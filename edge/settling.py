@@ -2,8 +2,10 @@
 
 Where the curve of sharpness over the place is steep, a frame's sharpness tells where the stage was. The
 motions end at places beside each other, so their last frames tell how steep it is just there. After a motion
-the stage swings about where it comes to rest by an amount that decays as ``exp(-t / decay)``. Frames see the
-swing at chance phases, so their deviations are taken as Gaussian, of that width, and noise.
+the stage swings about where it comes to rest by an amount that decays as ``exp(-t / decay)``. It may swing
+alike after each of them, since they are alike: then all frames together lie on one damped sine. Or frames see
+it at chance phases: then their deviations are Gaussian, of that width, and noise. Both are weighed by how
+likely they make what was seen.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ SETTLED_SHARE = 0.7
 #: A line through what was seen later than this share tells what is drift and not ringing; then, so many times
 #: again, through all that is later than twice the settling found, but no earlier than this.
 LINE_SHARE, AGAIN, LINE_EARLIEST_S = 0.5, 2, 0.05
+_DECAYS = np.exp(np.linspace(math.log(0.003), math.log(0.4), 70))
+#: Frequencies of a swing in Hz; its width in dof, and how much of it is not alike.
+_HZ, _WIDTH, _CHANCE_DOF = np.arange(5.0, 95.0, 0.4), 1.0, (0.0, 0.05, 0.15, 0.4)
 #: A flank is steep for so far to both sides, and within so far of the focus, in dof.
 FLANK_DOF, NEAR_DOF = 0.4, 3.5
 #: Sharpness of which about half is noise: below, its logarithm is steep and tells nothing.
@@ -139,16 +144,50 @@ def fit_settling(since_s: Array, deviation_dof: Array, motions: int, rest_s: flo
     """
     late = since_s > 0.75 * since_s.max()
     noise = max(LEAST_NOISE_DOF, float(np.sqrt(np.mean(deviation_dof[late] ** 2))))
-    widths = np.exp(np.linspace(math.log(0.02), math.log(8.0), 60))
-    decays = np.exp(np.linspace(math.log(0.003), math.log(0.4), 70))
-    swing = widths[:, None, None] * np.exp(-since_s[None, None, :] / decays[None, :, None])
     # The line has an error, which grows towards the first frames.
     lined = since_s[since_s > rest_s]
     beyond = ((since_s - lined.mean()) / lined.std()) ** 2
-    variance = swing**2 / 2 + noise**2 * (1 + (1 + beyond) * motions / len(lined))
-    says = -0.5 * (deviation_dof**2 / variance + np.log(variance)).sum(axis=2)
+    variance = noise**2 * (1 + (1 + beyond) * motions / len(lined))
+    both = (_by_chance(since_s, deviation_dof, variance), _alike(since_s, deviation_dof, variance))
+    says, times = (np.concatenate([np.ravel(part[k]) for part in both]) for k in (0, 1))
     weight = np.exp(says - says.max())
     weight /= weight.sum()
-    times = np.maximum(0.0, decays[None, :] * np.log(widths[:, None] / SETTLED_DOF))
     mean = float((weight * times).sum())
     return Settling(mean, math.sqrt(float((weight * (times - mean) ** 2).sum())))
+
+
+def _by_chance(since_s: Array, deviation: Array, variance: Array) -> tuple[Array, Array]:
+    """Where each frame sees the swing at another phase: log evidence and settling time in s, of all widths
+    and decays.
+    """
+    widths = np.exp(np.linspace(math.log(0.02), math.log(8.0), 60))
+    swing = widths[:, None, None] * np.exp(-since_s[None, None, :] / _DECAYS[None, :, None])
+    total = swing**2 / 2 + variance
+    says = -0.5 * (deviation**2 / total + np.log(total)).sum(axis=2)
+    times = np.maximum(0.0, _DECAYS[None, :] * np.log(widths[:, None] / SETTLED_DOF))
+    return says - math.log(says.size), times
+
+
+def _alike(since_s: Array, deviation: Array, variance: Array) -> tuple[Array, Array]:
+    """Where the stage swings alike after each motion: log evidence and settling time in s, of all decays,
+    frequencies and shares that are by chance. The amplitudes of cosine and sine are linear, each with a
+    spread of `_WIDTH` dof, and are integrated out.
+    """
+    decay = np.exp(-since_s[None, :] / _DECAYS[:, None])
+    angle = 2 * math.pi * _HZ[:, None] * since_s[None, :]
+    cosine, sine = np.cos(angle), np.sin(angle)
+    all_says, all_times = [], []
+    for share in _CHANCE_DOF:
+        total = variance + (share * decay) ** 2
+        seen, twice = decay * deviation / total, decay**2 / total
+        cc = twice @ (cosine**2).T + _WIDTH**-2
+        ss = twice @ (sine**2).T + _WIDTH**-2
+        cs, c, s = twice @ (cosine * sine).T, seen @ cosine.T, seen @ sine.T
+        det = cc * ss - cs**2
+        a, b = (ss * c - cs * s) / det, (cc * s - cs * c) / det
+        alone = (deviation**2 / total + np.log(total)).sum(axis=1)
+        all_says.append(0.5 * (a * c + b * s - np.log(det) - 4 * math.log(_WIDTH) - alone[:, None]))
+        width = np.sqrt(a**2 + b**2 + (cc + ss) / det)
+        all_times.append(np.maximum(0.0, _DECAYS[:, None] * np.log(width / SETTLED_DOF)))
+    says = np.array(all_says)
+    return says - math.log(says.size), np.array(all_times)
