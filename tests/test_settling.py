@@ -101,6 +101,27 @@ class TestSettling:
         assert found.settle_s == pytest.approx(settle_s, rel=0.3)
         assert found.sigma_s < 0.3 * settle_s
 
+    def test_a_stage_that_swings_alike_each_time(self) -> None:
+        """All frames lie on one damped sine: taken for chance, they tell it half as well."""
+        since_s = np.concatenate([np.arange(phase, 0.7, 1 / 30) for phase in np.linspace(0.002, 0.03, 6)])
+        off = []
+        for seed in range(12):
+            rng = np.random.default_rng(seed)
+            swing = 0.7 * np.exp(-since_s / 0.05) * np.sin(2 * math.pi * rng.uniform(15, 60) * since_s)
+            found = fit_settling(since_s, swing + 0.04 * rng.standard_normal(len(since_s)), 6, 0.35)
+            off.append(found.settle_s / (0.05 * math.log(7)) - 1)
+        assert math.sqrt(np.mean(np.square(off))) < 0.1
+
+    def test_a_stage_that_swings_otherwise_each_time(self) -> None:
+        rng = np.random.default_rng(3)
+        since_s = np.concatenate([np.arange(phase, 0.7, 1 / 30) for phase in np.linspace(0.002, 0.03, 6)])
+        phase = np.repeat(
+            rng.uniform(0, 2 * math.pi, 6), [len(since_s) // 6 + (k < len(since_s) % 6) for k in range(6)]
+        )
+        swing = np.exp(-since_s / 0.05) * np.sin(2 * math.pi * 37 * since_s + phase)
+        found = fit_settling(since_s, swing + 0.02 * rng.standard_normal(len(since_s)), 6, 0.35)
+        assert found.settle_s == pytest.approx(0.05 * math.log(10), rel=0.3)
+
     @pytest.mark.parametrize("seed", range(4))
     def test_the_error_of_the_line_is_no_ringing(self, seed: int) -> None:
         """Of a noisy picture: a line through few frames errs at the first ones."""
