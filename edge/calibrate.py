@@ -65,6 +65,8 @@ LEAST_SHARE = 0.6
 OFF_CENTRE_DOF, OFF_SCALE = 2.0, 1.35
 #: Settling: so many motions of so many dof, each watched for so long, that end so far from each other.
 MOTIONS, MOTION_DOF, WATCH_S, BESIDE_DOF = 6, 2.0, 0.7, 0.16
+#: They are made twice where the settling is not surer than so many s, or this share of it.
+SURE_S, SURE_SHARE = 0.002, 0.06
 
 
 def for_measuring(config: Config) -> Config:
@@ -257,17 +259,29 @@ class Calibrator:
             flank = Flank(curve, scale.focus, dof)
         except ValueError as error:
             raise Refused("sharpness and network do not agree on where the focus is") from error
+        period_s, clock, stage = self._rig.camera.frame_period_s, self._rig.clock, self._rig.stage
+        places = (np.arange(MOTIONS) - (MOTIONS - 1) / 2) * BESIDE_DOF / dof
+        ends = np.concatenate([places, places + BESIDE_DOF / 2 / dof])
+        frame_s = took_s = first_s = 0.0
         since, values = [], []
-        ends = np.asarray((np.arange(MOTIONS) - (MOTIONS - 1) / 2) * BESIDE_DOF / dof, np.float64)
-        for k, end in enumerate(flank.place + ends):
-            self._turn(end - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof)
-            # Frames at other phases of the motion each time.
-            self._rig.clock.sleep_s(k / MOTIONS * self._rig.camera.frame_period_s)
-            self._turn_to_place(end, curve)
+        for k, end in enumerate(ends):
+            self._turn_to_place(flank.place + end - MOTION_DOF / dof - 1.5 * curve.slack - 2 / dof, curve)
+            # Frames come at other phases of their period behind each motion; the second time, between those.
+            phase_s = first_s + (k + 0.5 * (k // MOTIONS)) / MOTIONS * period_s
+            clock.sleep_s((frame_s - phase_s - took_s - clock.now_s()) % period_s if k else 0.0)
+            began_s = clock.now_s()
+            self._turn_to_place(flank.place + end, curve)
+            took_s = stage.last_motion_ended_s - began_s
             times, seen = self._watch()
+            frame_s = stage.last_motion_ended_s + float(times[-1])
+            first_s = first_s if k else float(times[-1])
             since.append(times)
             values.append(seen)
-        return settling_of(flank, ends, since, values, curve.creep, dof)
+            if k + 1 in (MOTIONS, len(ends)):
+                found = settling_of(flank, ends[: k + 1], since, values, curve.creep, dof)
+                if found[0].sigma_s < max(SURE_S, SURE_SHARE * found[0].settle_s):
+                    break
+        return found
 
     def _watch(self) -> tuple[Array, Array]:
         """Frame after frame since the last motion ended: middle of the exposure in s after it, and log

@@ -199,6 +199,17 @@ def test_exposure_is_held_from_the_first_look_to_the_last(network: Oracle) -> No
     assert len(runs[4]) > 150
 
 
+@pytest.mark.parametrize("drift_um_s", [0.0, 0.1, -0.15])
+def test_frames_come_at_all_phases_behind_its_motions(network: Oracle, drift_um_s: float) -> None:
+    """Else a stage that rings faster than the camera sees is caught at one phase each time."""
+    bench = Bench(network, drift_um_s=drift_um_s)
+    since_s = bench.run().watched[0]
+    period_s = bench.rig.camera.frame_period_s
+    first = np.sort(since_s[since_s < period_s])
+    assert len(first) >= 6
+    assert np.diff(first, append=first[0] + period_s).max() < 1.6 * period_s / 6
+
+
 class TestRefused:
     def test_a_stage_that_does_not_move(self, network: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
         bench = Bench(network)
