@@ -37,6 +37,8 @@ _DECAYS = np.exp(np.linspace(math.log(0.003), math.log(0.4), 70))
 _HZ, _WIDTH, _CHANCE_DOF = np.arange(5.0, 80.0, 0.4), 1.0, (0.0, 0.05, 0.15, 0.4)
 #: A flank is steep for so far to both sides, and within so far of the focus, in dof.
 FLANK_DOF, NEAR_DOF = 0.4, 3.5
+#: Mended, a flank holds at least this share of the way between the motions' ends.
+LEAST_LEFT = 0.5
 #: Sharpness of which about half is noise: below, its logarithm is steep and tells nothing.
 HALF_NOISE = 5e-6
 
@@ -97,15 +99,27 @@ class Flank:
         return np.concatenate(since_s)[after], np.concatenate(beside)[after]
 
     def _mend(self, places: Array, log_sharpness: Array) -> None:
-        """Mend the curve by what was seen at ``places`` ``(N,)`` near the middle, when all was settled."""
+        """Mend the curve by what was seen at ``places`` ``(N,)`` near the middle, when all was settled.
+
+        Where noise of neighbours turns the curve round, so that little is left of the flank, by a line.
+        """
         order = np.argsort(places)
         off = log_sharpness - np.interp(places, self._places, self._values)
-        values = self._values + np.interp(self._places, places[order], off[order])
+        first, last, values = self._rising(np.interp(self._places, places[order], off[order]))
+        if np.ptp(self._places[first:last]) < LEAST_LEFT * np.ptp(places):
+            line = np.polyfit(places - self.place, off, 1)
+            within = np.clip(self._places, places.min(), places.max())
+            first, last, values = self._rising(np.asarray(np.polyval(line, within - self.place), np.float64))
+        self._places, self._values = self._places[first:last], values[first:last]
+        self._middle -= first
+
+    def _rising(self, off: Array) -> tuple[int, int, Array]:
+        """Between which places about the middle the curve never turns, ``off`` ``(K,)`` added; and it."""
+        values = self._values + off
         wrong = np.flatnonzero(np.diff(values) * self._order <= 0)
         first = int(max(wrong[wrong < self._middle], default=-1)) + 1
         last = int(min(wrong[wrong >= self._middle], default=len(values) - 1)) + 1
-        self._places, self._values = self._places[first:last], values[first:last]
-        self._middle -= first
+        return first, last, values
 
     def places(self, log_sharpness: Array) -> Array:
         """Where frames of this sharpness were, ``(N,)`` steps; the flank's ends for all beyond."""

@@ -80,6 +80,21 @@ class TestFlank:
         _, found = flank.deviations(ends, [at] * 6, seen, 0.0, 0.35)
         assert float(np.abs(found).max()) < 0.5, "up to 2 steps with the drift"
 
+    def test_noise_of_two_neighbours_leaves_the_flank(self) -> None:
+        """The third motion came to rest where it looked sharper than the fourth, which is nearer to focus."""
+        of = curve(False)
+        flank = Flank(of, 0.0, DOF_PER_STEP)
+        ends, at = (np.arange(6) - 2.5) * 2, np.arange(0.01, 0.7, 1 / 30)
+        swing = 12 * np.exp(-at / 0.05) * np.sin(2 * math.pi * 21 * at)
+        rest = of.spline(flank.place + ends)
+        noise = np.array([0, 0, 1, -1, 0, 0]) * 0.6 * (rest[3] - rest[2])
+        seen = [
+            np.asarray(of.spline(flank.place + end + swing)) + off
+            for end, off in zip(ends, noise, strict=True)
+        ]
+        _, found = flank.deviations(ends, [at] * 6, seen, 0.0, 0.35)
+        assert float(np.polyfit(np.tile(swing, 6), found, 1)[0]) == pytest.approx(1.0, abs=0.2)
+
     def test_where_all_is_noise_no_flank_is_taken(self) -> None:
         """A faint peak; to one side it falls steeply to where nothing is left of it."""
         places = np.linspace(-250, 250, 60)
