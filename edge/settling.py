@@ -33,7 +33,8 @@ SETTLED_SHARE = 0.7
 #: again, through all that is later than twice the settling found, but no earlier than this.
 LINE_SHARE, AGAIN, LINE_EARLIEST_S = 0.5, 2, 0.05
 _DECAYS = np.exp(np.linspace(math.log(0.003), math.log(0.4), 70))
-#: Frequencies of a swing in Hz; its width in dof, and how much of it is not alike.
+#: Frequencies of a swing in Hz, below half of the rate at which six motions sample it at 30 frames/s; its
+#: width in dof, and how much of it is not alike.
 _HZ, _WIDTH, _CHANCE_DOF = np.arange(5.0, 80.0, 0.4), 1.0, (0.0, 0.05, 0.15, 0.4)
 #: A flank is steep for so far to both sides, and within so far of the focus, in dof.
 FLANK_DOF, NEAR_DOF = 0.4, 3.5

@@ -129,11 +129,15 @@ class TestSettling:
 
     def test_a_stage_that_swings_otherwise_each_time(self) -> None:
         rng = np.random.default_rng(3)
-        since_s = np.concatenate([np.arange(phase, 0.7, 1 / 30) for phase in np.linspace(0.002, 0.03, 6)])
-        phase = np.repeat(
-            rng.uniform(0, 2 * math.pi, 6), [len(since_s) // 6 + (k < len(since_s) % 6) for k in range(6)]
+        at_s = [np.arange(first, 0.7, 1 / 30) for first in np.linspace(0.002, 0.03, 6)]
+        begins = rng.uniform(0, 2 * math.pi, 6)
+        since_s = np.concatenate(at_s)
+        swing = np.concatenate(
+            [
+                np.exp(-at / 0.05) * np.sin(2 * math.pi * 37 * at + begin)
+                for at, begin in zip(at_s, begins, strict=True)
+            ]
         )
-        swing = np.exp(-since_s / 0.05) * np.sin(2 * math.pi * 37 * since_s + phase)
         found = fit_settling(since_s, swing + 0.02 * rng.standard_normal(len(since_s)), 6, 0.35)
         assert found.settle_s == pytest.approx(0.05 * math.log(10), rel=0.3)
 
