@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
-from edge.microscope import Result
+from edge.run_result import Result
 
 __all__ = ["note", "result_lines", "show"]
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +31,7 @@ from edge.dialogue import (
 from edge.errors import CameraError
 from edge.model import Model
 from edge.rig import Rig
+from edge.run_result import Entry, Result, Trace
 from edge.sharpness import sharpness
 from edge.view import View
 from firmware_iface.errors import MoveCancelled
@@ -47,22 +47,6 @@ THUMBNAIL_PX = 384
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
-    """One frame of a run: ``image`` made small, ``belief`` ``(defocus_dof, probability)`` after it"""
-
-    time_s: float
-    state: str
-    position_um: float
-    sharpness: float
-    tiles: int | None
-    within: float | None
-    surprise: float | None
-    true_defocus_um: float | None
-    image: NDArray[np.uint8]
-    belief: tuple[NDArray[np.float64], NDArray[np.float64]] | None
-
-
-@dataclass(frozen=True, eq=False)
 class Observation:
     """One look: the ``frame``, what was ``seen`` in it, on how many ``tiles`` (None: not inferred), and the
     ``fault`` of a frame that shows nothing (None: it has none).
@@ -72,43 +56,6 @@ class Observation:
     seen: Seen
     tiles: int | None
     fault: str | None
-
-
-@dataclass
-class Trace:
-    """What happened in a run, frame by frame."""
-
-    entries: list[Entry] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run came to; `as_dict` gives the keys of ``parfocal focus --json``."""
-
-    result: str
-    reason: str
-    method: str
-    captures: int
-    moves: int
-    travel_um: float
-    seconds: float
-    position_um: float
-    defocus_estimate_dof: float | None
-    confidence: float | None
-    sharpness_start: float
-    sharpness_end: float
-    true_defocus_um: float | None = None
-    true_defocus_dof: float | None = None
-    true_defocus_start_um: float | None = None
-    plane: int | None = None
-    plane_file: str | None = None
-    assumptions: tuple[str, ...] = ()
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values, without the keys that this rig cannot know."""
-        optional = ("true_defocus_um", "true_defocus_dof", "true_defocus_start_um", "plane", "plane_file")
-        out = {k: v for k, v in vars(self).items() if not (k in optional and v is None)}
-        return {**out, "assumptions": list(self.assumptions)}
 
 
 class Microscope:

@@ -13,7 +13,8 @@ from pathlib import Path
 from edge import plot
 from edge.errors import InputError
 from edge.files import atomic_write_bytes
-from edge.microscope import Microscope, Result
+from edge.microscope import Microscope
+from edge.run_result import Result
 from edge.trace import write_trace
 
 __all__ = ["Outputs", "checked"]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edge.errors import InputError
-from edge.microscope import Entry, Result, Trace
 from edge.optics import Optics
+from edge.run_result import Entry, Result, Trace
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.files import PathLike, atomic_write_text
-from edge.microscope import Entry, Microscope, Result
+from edge.microscope import Microscope
+from edge.run_result import Entry, Result
 
 __all__ = ["SCHEMA_VERSION", "document", "plain", "write_trace"]
 

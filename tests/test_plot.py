@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.microscope import Entry, Result, Trace
 from edge.optics import Objective, Optics, natural_pixel_um
 from edge.plot import MOST_THUMBNAILS, chosen_frames, draw
+from edge.run_result import Entry, Result, Trace
 
 pytest.importorskip("matplotlib", reason="no matplotlib: the extra `plot` is not installed")
 

@@ -9,9 +9,10 @@ import pytest
 
 from edge import model as models
 from edge.config import load_config, override
-from edge.microscope import Microscope, Result
+from edge.microscope import Microscope
 from edge.optics import Objective, Optics, natural_pixel_um
 from edge.rig import simulated_rig
+from edge.run_result import Result
 from edge.simulator.formation import ImageFormer, Imaging, source_points
 from edge.simulator.sensor import Exposer, Sensor
 from edge.simulator.specimens import make

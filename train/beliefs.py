@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from edge.dialogue import State
 from edge.estimate import TOLERANCE_DOF
-from edge.microscope import Trace
 from edge.optics import Optics
+from edge.run_result import Trace
 from train.evaluate import INTERVAL, expected_calibration_error
 
 Array = NDArray[np.float64]

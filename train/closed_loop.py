@@ -26,9 +26,10 @@ from edge import model as models
 from edge.config import Config, load_config, override
 from edge.dialogue import Settings
 from edge.errors import InputError, one_line
-from edge.microscope import Microscope, Result
+from edge.microscope import Microscope
 from edge.progress import Bar
 from edge.rig import FRAME_PX, Rig, replay_rig, simulated_rig
+from edge.run_result import Result
 from edge.simulator.recording import microscope
 from edge.simulator.specimens import make
 from edge.zstack import ZStack

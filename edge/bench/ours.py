@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from edge.bench.bed import Bed
-from edge.microscope import Microscope, Result
+from edge.microscope import Microscope
+from edge.run_result import Result
 
 __all__ = ["oracle", "parfocal", "single_guess"]
 

@@ -18,9 +18,10 @@ from edge.autofocus import Autofocus
 from edge.camera.base import Camera, Frame
 from edge.config import Config
 from edge.dialogue import Begin, Look
-from edge.microscope import Microscope, Trace
+from edge.microscope import Microscope
 from edge.model import Model
 from edge.rig import Rig
+from edge.run_result import Trace
 from firmware_iface.clock import Clock
 
 __all__ = ["AROUND", "LOOK", "MOVE", "TimedModel", "measure"]

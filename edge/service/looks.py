@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from edge import trace
-from edge.microscope import Entry
+from edge.run_result import Entry
 
 __all__ = ["look"]
 

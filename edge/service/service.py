@@ -26,9 +26,10 @@ from edge.calibration import note_run
 from edge.camera.base import Frame
 from edge.config import Config
 from edge.errors import CameraError, InputError, ParfocalError, one_line
-from edge.microscope import Entry, Microscope, Trace
+from edge.microscope import Microscope
 from edge.model import Model
 from edge.rig import Rig
+from edge.run_result import Entry, Trace
 from edge.service.feed import Feed
 from edge.service.history import History
 from edge.service.holding import Holding
