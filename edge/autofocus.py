@@ -85,6 +85,7 @@ class Autofocus:
     def __post_init__(self) -> None:
         self._seen: list[tuple[float, float]] = []
         self._informative: list[float] = []
+        self._contrast: tuple[float, float] | None = None
         self._told = False
         self._probes: list[float] = []
         self._start = self._position = self._heading = 0.0
@@ -136,10 +137,11 @@ class Autofocus:
         self.looks += 1
         self._note(event.position, event.sharpness)
         if event.log_likelihood is None:
-            return self._blank()
+            return self._blank(event)
         self._informative.append(event.position)
         self._told |= float(np.ptp(event.log_likelihood)) > _SAYS_NOTHING
         self.surprise = self.belief.see(event.position, event.log_likelihood, event.bin_centres)
+        self._compare(event)
         self.reading = self._read()
         # What no look has told anything is the prior; with a wide tolerance that, too, may hold enough.
         s = self.settings
@@ -182,9 +184,25 @@ class Autofocus:
             return self._return("focused", reason, here.target)
         return self._finish("focused", reason)
 
-    def _blank(self) -> Request:
+    def _compare(self, event: Seen) -> bool:
+        """Take in how contrast changed since the last look that showed anything; False: it tells nothing."""
+        before, told = self._contrast, math.isfinite(event.contrast) and not self.settings.phase
+        blank = event.log_likelihood is None
+        if told and not blank:
+            self._contrast = event.position, event.contrast
+        if before is None or not told:
+            return False
+        place, contrast = before
+        self.belief.compare(place, event.position, event.contrast - contrast, blank=blank)
+        return True
+
+    def _blank(self, event: Seen) -> Request:
         """An uninformative frame: look to either side before the field is called empty."""
         if self._informative:
+            if self._compare(event) and self.looks < self.settings.max_looks:
+                self.reading = self._read()
+                if abs(self.reading.target - self._position) > self.settings.tolerance:
+                    return self._move_to(self.reading.target)
             return self._fall_back("the view went blank on the way")
         if self.looks == 1:
             wanted = (self._start + PROBE_DOF, self._start - PROBE_DOF)

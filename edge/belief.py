@@ -32,6 +32,14 @@ Array = NDArray[np.float64]
 
 #: Share of a look's likelihood that is uniform: the chance that a frame says nothing true.
 OUTLIER_SHARE = 0.01
+#: Where all that is known is "at least this far", a look says most within this share of the network's reach.
+FAR_SHARE = 0.3
+#: The contrast of a view falls by ``CONTRAST_FALL * log(1 + (defocus / CONTRAST_DOF)**2)`` from its focus ...
+CONTRAST_FALL, CONTRAST_DOF = 1.0, 4.5
+#: ... give or take so much, and so much of how it changes (Student's t, 3 degrees of freedom) ...
+CONTRAST_SIGMA, CONTRAST_SHARE = 0.4, 0.3
+#: ... but for this share of looks, whose contrast says nothing and changes by as much as it likes.
+CONTRAST_OUTLIERS, CONTRAST_SPAN = 0.1, 5.0
 #: Half of the runs begin nearer to focus than this, in dof; the prior's width.
 NEAR_DOF = 10.0
 _STEP_DOF = 0.1
@@ -131,6 +139,21 @@ class Belief:
         self._ends = (float(bin_centres[0]), float(bin_centres[-1]))
         return -math.log(evidence * len(p))
 
+    def compare(self, before: float, now: float, change: float, *, blank: bool = False) -> None:
+        """Take in that the log of the contrast changed by ``change`` from the stage position ``before`` to
+        ``now`` (dof). ``blank``: there is nothing to be seen any more: it fell by that, or more.
+        """
+        fall = CONTRAST_FALL * np.log1p((self._defocus(before) / CONTRAST_DOF) ** 2)
+        expected = fall - CONTRAST_FALL * np.log1p((self._defocus(now) / CONTRAST_DOF) ** 2)
+        sigma = CONTRAST_SIGMA + CONTRAST_SHARE * np.abs(expected)
+        t = (change - expected) / sigma / math.sqrt(3)
+        if blank:
+            likely, chance = 0.5 + (np.arctan(t) + t / (1 + t**2)) / math.pi, 0.5
+        else:
+            likely, chance = 2 / (math.sqrt(3) * math.pi * sigma * (1 + t**2) ** 2), 1 / CONTRAST_SPAN
+        posterior = self.mass * ((1 - CONTRAST_OUTLIERS) * likely + CONTRAST_OUTLIERS * chance)
+        self.mass = posterior / posterior.sum()
+
     def move(self, sigma: float) -> None:
         """A motion (or a wait) ended with an uncertainty of ``sigma`` dof, 0 or more: a blur, mirrored at the
         ends.
@@ -155,7 +178,7 @@ class Belief:
         reach = self.around(tolerance)
         # Where all that is known is "at least this far", go where the next look says most.
         seen_from = (
-            reach if outermost < 0.5 else self.around(max(tolerance, min(-self._ends[0], self._ends[1])))
+            reach if outermost < 0.5 else self.around(max(tolerance, FAR_SHARE * min(-self._ends[0], self._ends[1])))
         )
         allowed = (self.places >= low - 1e-9) & (self.places <= high + 1e-9)
         if not allowed.any():

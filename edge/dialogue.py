@@ -38,12 +38,15 @@ class Begin(Struct, frozen=True):
 
 
 class Seen(Struct, frozen=True):
-    """A frame at ``position``; ``log_likelihood``: of all ``bin_centres`` (dof), None for a blank frame."""
+    """A frame at ``position``; ``log_likelihood``: of all ``bin_centres`` (dof), None for a blank frame.
+    ``contrast``: natural log of what can be seen in it, as a blank frame has, too; nan where not measured.
+    """
 
     position: float
     sharpness: float
     log_likelihood: Array | None
     bin_centres: Array
+    contrast: float = math.nan
 
 
 class Glanced(Struct, frozen=True):

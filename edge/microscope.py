@@ -173,8 +173,9 @@ class Microscope:
                 event = self._carry_out(loop, request, cancel)
             except MoveCancelled as stop:
                 event = Cancelled(str(stop), self.position_dof())
+        before = loop.reading
         request = loop.send(event)
-        if isinstance(event, Seen) and event.log_likelihood is not None:
+        if isinstance(event, Seen) and loop.reading is not before:
             self._annotate(loop)
         return request
 
@@ -220,12 +221,12 @@ class Microscope:
         view = View(frame.image)
         # A guessed sampling could throw the finest detail away, and the finest is what peaks nearest focus.
         measure = sharpness(view, 1.0 if rig.assumed else rig.optics.model_scale)
-        fault, log_likelihood, tiles = fault_of(frame.image), None, None
+        fault, log_likelihood, tiles, contrast = fault_of(frame.image), None, None, math.nan
         if infer:
             look = self.model.look(view, rig.optics, most_tiles=self.config.model.tiles)
-            log_likelihood, tiles = look.log_likelihood, look.tiles
+            log_likelihood, tiles, contrast = look.log_likelihood, look.tiles, look.contrast
         bins = self.model.bins_dof(rig.optics) - self._offset_dof
-        seen = Seen(self.position_dof(), measure, log_likelihood, bins)
+        seen = Seen(self.position_dof(), measure, log_likelihood, bins, contrast)
         return Observation(frame, seen, tiles, fault)
 
     def _capture(self, state: str, *, infer: bool) -> Seen:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,13 +45,15 @@ class Look:
 
     ``log_likelihood``: ``(bins,)`` float64, the frame's tempered log-probabilities over the card's bins,
     normalised; None when no tile was informative. ``bin_centres_dof``: ``(bins,)`` float64. ``tiles``:
-    informative tiles used. ``log_probabilities``: ``(tiles, bins)`` float64 of each tile.
+    informative tiles used. ``log_probabilities``: ``(tiles, bins)`` float64 of each tile. ``contrast``: see
+    `edge.tiles.TileSet`; nan where it was not measured.
     """
 
     log_likelihood: NDArray[np.float64] | None
     bin_centres_dof: NDArray[np.float64]
     tiles: int
     log_probabilities: NDArray[np.float64]
+    contrast: float = math.nan
 
 
 class Model:
@@ -156,24 +159,27 @@ class Model:
 
     def look(self, frame: Frame | View, optics: Optics, *, most_tiles: int) -> Look:
         """Read the defocus of ``frame`` ``(H, W, 3)`` uint8 RGB from its tiles. Blocks while inferring."""
-        logits, _ = self.read(frame, optics, most_tiles=most_tiles, features=False)
+        chosen = self._tiles(frame, optics, most_tiles)
+        logits, _ = self.infer(chosen.pixels, features=False)
         log_p = log_softmax(logits.astype(np.float64) / self.card.temperature)
         joint = combine(log_p, self.card.tile_weight) if len(logits) else None
-        return Look(joint, self.bins_dof(optics), len(logits), log_p)
+        return Look(joint, self.bins_dof(optics), len(logits), log_p, chosen.contrast)
 
     def read(
         self, frame: Frame | View, optics: Optics, *, most_tiles: int, features: bool = True
     ) -> tuple[Float, Float]:
         """`infer` of the informative tiles of ``frame`` ``(H, W, 3)`` uint8 RGB, the best first."""
-        chosen = tiles.extract(
+        return self.infer(self._tiles(frame, optics, most_tiles).pixels, features=features)
+
+    def _tiles(self, frame: Frame | View, optics: Optics, most: int) -> tiles.TileSet:
+        return tiles.extract(
             frame,
             self.scale(optics),
             size_px=self.card.tile_px,
-            most=most_tiles,
+            most=most,
             raw=self.card.input == "raw",
             int8=self._quantization,
         )
-        return self.infer(chosen.pixels, features=features)
 
     def scale(self, optics: Optics) -> float:
         """Factor by which frames behind ``optics`` are resampled."""

@@ -32,6 +32,8 @@ SIGMAS_FULL_SCALE = 4.0
 NOISE_FACTOR = 2.0
 #: ... and at least this share of the background.
 CONTRAST_MIN = 0.004
+#: What noise alone comes to, over that threshold, and the least that is told apart from it.
+_NOISE_ALONE, _LEAST_CONTRAST = 0.4, 0.2
 #: What each byte of each channel becomes without step 4.
 _RAW = np.repeat((np.arange(256, dtype=np.float32) - 128)[:, None] / np.float32(127), 3, axis=1)
 _FINE_SIGMA_PX, _COARSE_SIGMA_PX = 2.0, 14.0
@@ -44,11 +46,14 @@ class TileSet:
     ``pixels``: ``(N, S, S, 3)`` float32 in -1 to 1 (raw ones from -1.008), or int8 of these. ``information``:
     ``(N,)`` float32 band-passed contrast over the threshold, 1 or more unless ``at_least`` kept a tile.
     ``corners``: ``(N, 2)`` int64 (row, column) in the resampled frame. N is 0 for an empty field.
+    ``contrast``: natural log of the band-passed contrast of the whole frame over the threshold, noise taken
+    off; a blank frame has one, too.
     """
 
     pixels: NDArray[Any]
     information: Float
     corners: NDArray[np.int64]
+    contrast: float
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -89,7 +94,7 @@ def extract(
     pixels = np.empty((len(cut), size_px, size_px, 3), tables.dtype)
     for pixel, at, table in zip(pixels, cut, tables, strict=True):
         cv2.LUT(image[at], table[None], dst=pixel)
-    return TileSet(pixels, information[order], corners[order])
+    return TileSet(pixels, information[order], corners[order], _contrast(information))
 
 
 def quantize(tiles: Float, scale: float, zero_point: int) -> NDArray[np.int8]:
@@ -98,6 +103,12 @@ def quantize(tiles: Float, scale: float, zero_point: int) -> NDArray[np.int8]:
     np.rint(steps, out=steps)
     steps += np.float32(zero_point)
     return np.clip(steps, -128, 127, out=steps).astype(np.int8)
+
+
+def _contrast(information: Float) -> float:
+    """`TileSet.contrast` of what all tiles show."""
+    power = float(np.mean(np.square(information, dtype=np.float64)))
+    return 0.5 * math.log(max(power - _NOISE_ALONE**2, _LEAST_CONTRAST**2))
 
 
 @lru_cache(maxsize=4)

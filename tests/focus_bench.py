@@ -63,12 +63,15 @@ def unsure(position: float) -> Array:
 
 @dataclass
 class Bench:
-    """Answers the requests of a loop. A stage of ``step`` dof stands at whole steps, 0: where it is sent."""
+    """Answers the requests of a loop. A stage of ``step`` dof stands at whole steps, 0: where it is sent.
+    ``seen``: log of the contrast that a look has at a place; None: it is not measured.
+    """
 
     settings: Settings
     network: Network
     contrast: Contrast
     step: float = 0.0
+    seen: Callable[[float], float] | None = None
     cancel_after: int | None = None
     position: float = 0.0
     done: Done | None = None
@@ -99,7 +102,9 @@ class Bench:
                 return Arrived(self.position)
             case Look():
                 self.frames.append(("look", self.position))
-                return Seen(self.position, self.contrast(self.position), self.network(self.position), BINS)
+                seen = math.nan if self.seen is None else self.seen(self.position)
+                says = self.network(self.position)
+                return Seen(self.position, self.contrast(self.position), says, BINS, seen)
             case Glance():
                 self.frames.append(("glance", self.position))
                 return Glanced(self.position, self.contrast(self.position))

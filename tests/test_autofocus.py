@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from focus_bench import BINS, Bench, Network, blank, log_normal, oracle, peaked, refracting, unsure
+from focus_bench import BINS, Array, Bench, Network, blank, log_normal, oracle, peaked, refracting, unsure
 
 from edge.autofocus import Autofocus
 from edge.belief import UNKNOWN, Gains
@@ -336,8 +336,12 @@ class TestTheLastMove:
 
 
 class TestSweep:
-    @pytest.mark.parametrize("start", [-35.0, 0.0, 12.0])
-    @pytest.mark.parametrize("network", [unsure, oracle(-20.0)], ids=["unsure", "wrong"])
+    # A wrong network from beyond its focus and the true one would be believed: contrast rises on the way.
+    @pytest.mark.parametrize(
+        ("network", "start"),
+        [(unsure, -35.0), (unsure, 0.0), (unsure, 12.0)]
+        + [(oracle(-20.0), at) for at in (-10.0, 0.0, 12.0, 35.0)],
+    )
     def test_settles_what_the_network_cannot(self, network: object, start: float) -> None:
         bench = Bench(SETTINGS, network, peaked(10.0))  # type: ignore[arg-type]
         done = bench.run(start)
@@ -527,6 +531,46 @@ class TestFailure:
         bench = Bench(SETTINGS, lambda z: None if z < 4 else oracle(0.0)(z), peaked(0.0))
         assert bench.run(8.0).method == "sweep"
         assert bench.position == pytest.approx(0.0, abs=0.5)
+
+    def test_a_view_that_goes_blank_on_the_wrong_side(self) -> None:
+        """Blank after a look that showed something: the focus is on the other side; no sweep is needed."""
+
+        def network(z: float) -> Array | None:
+            if abs(z) > 9:
+                return None
+            # Beyond 5 dof it hardly knows which side, and prefers the wrong one.
+            both = np.logaddexp(log_normal(z), log_normal(-z) + 0.7)
+            return both if abs(z) > 5 else log_normal(z)
+
+        def seen(z: float) -> float:
+            return -math.log1p((z / 4.5) ** 2)
+
+        for start in (-8.0, 8.0):
+            for told in (True, False):
+                bench = Bench(SETTINGS, network, peaked(0.0), seen=seen if told else None)
+                done = bench.run(start)
+                assert (done.result, done.method) == ("focused", "network" if told else "sweep")
+                assert bench.position == pytest.approx(0.0, abs=0.5)
+
+    def test_contrast_that_falls_tells_the_direction(self) -> None:
+        """To the network both sides look alike, also after the move; a phase specimen says nothing."""
+
+        def network(z: float) -> Array:
+            return np.logaddexp(log_normal(z), log_normal(-z))
+
+        def seen(z: float) -> float:
+            return -math.log1p((z / 4.5) ** 2)
+
+        belief = []
+        for settings in (SETTINGS, replace(SETTINGS, phase=True)):
+            loop = Autofocus(settings)
+            loop.send(Begin(0.0))
+            for place in (0.0, 3.0):
+                loop.send(Seen(place, 1e-4, network(place - 6.0), BINS, seen(place - 6.0)))
+                if place == 0.0:
+                    loop.send(Arrived(3.0))
+            belief.append(loop.belief.near(6.0, 1.0) / loop.belief.near(-6.0, 1.0))
+        assert belief[0] > 3 * belief[1]
 
     @pytest.mark.parametrize("contrast", [0.0, 1e-9, 1e-4])
     def test_a_flat_field(self, contrast: float) -> None:

@@ -11,8 +11,21 @@ import pytest
 from focus_bench import BINS, log_normal
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import t as student
 
-from edge.belief import KNOWN, LEARNED, UNKNOWN, Belief, Gains
+from edge.belief import (
+    CONTRAST_DOF,
+    CONTRAST_FALL,
+    CONTRAST_OUTLIERS,
+    CONTRAST_SHARE,
+    CONTRAST_SIGMA,
+    CONTRAST_SPAN,
+    KNOWN,
+    LEARNED,
+    UNKNOWN,
+    Belief,
+    Gains,
+)
 from edge.optics import Objective, Optics
 
 ONE = Gains((1.0,), (1.0,))
@@ -26,6 +39,7 @@ log_likelihoods = st.one_of(
 )
 steps = st.one_of(
     st.tuples(st.just("see"), positions, log_likelihoods),
+    st.tuples(st.just("compare"), positions, positions, st.floats(-8, 8)),
     st.tuples(st.just("move"), st.floats(0, 30)),
     st.tuples(st.just("read"), positions, st.floats(0.05, 20), positions, positions),
 )
@@ -58,6 +72,8 @@ class TestStaysADistribution:
                 assert math.isfinite(belief.see(*arguments, BINS))
             elif name == "move":
                 belief.move(*arguments)
+            elif name == "compare":
+                belief.compare(*arguments, blank=arguments[2] < -4)
             else:
                 position, tolerance, low, high = arguments
                 before = belief.mass.copy()
@@ -184,6 +200,46 @@ class TestSee:
         with pytest.raises(ValueError, match="likelihood"):
             belief.see(0.0, log_likelihood, BINS)
         np.testing.assert_array_equal(belief.mass, before)
+
+
+class TestCompare:
+    @pytest.mark.parametrize("blank", [False, True])
+    def test_contrast_that_fell_has_the_focus_behind(self, blank: bool) -> None:
+        belief = Belief(-40, 40, ONE)
+        belief.see(0.0, np.logaddexp(log_normal(6.0), log_normal(-6.0)), BINS)
+        belief.compare(0.0, 4.0, -0.8, blank=blank)
+        assert_is_distribution(belief)
+        behind, ahead = belief.near(-6.0, 1.0), belief.near(6.0, 1.0)
+        assert 3 * ahead < behind < 40 * ahead, "much is told, but no proof is in it"
+
+    def test_contrast_that_rose_has_it_ahead(self) -> None:
+        belief = Belief(-40, 40, ONE)
+        belief.see(0.0, np.logaddexp(log_normal(6.0), log_normal(-6.0)), BINS)
+        belief.compare(0.0, 4.0, 0.8)
+        assert belief.near(6.0, 1.0) > 3 * belief.near(-6.0, 1.0)
+
+    @pytest.mark.parametrize("blank", [False, True])
+    def test_is_students_distribution(self, blank: bool) -> None:
+        belief, change = Belief(-20, 20, ONE), -0.7
+        before = belief.mass[0].copy()
+        belief.compare(1.0, 3.0, change, blank=blank)
+        expected = np.log1p(((1.0 - belief.places) / CONTRAST_DOF) ** 2)
+        expected = CONTRAST_FALL * (expected - np.log1p(((3.0 - belief.places) / CONTRAST_DOF) ** 2))
+        sigma = CONTRAST_SIGMA + CONTRAST_SHARE * np.abs(expected)
+        if blank:
+            likely, chance = student.cdf((change - expected) / sigma, 3), 0.5
+        else:
+            likely, chance = student.pdf((change - expected) / sigma, 3) / sigma, 1 / CONTRAST_SPAN
+        wanted = before * ((1 - CONTRAST_OUTLIERS) * likely + CONTRAST_OUTLIERS * chance)
+        np.testing.assert_allclose(belief.mass[0], wanted / wanted.sum(), rtol=1e-9)
+
+    def test_dirt_on_the_camera_costs_little(self) -> None:
+        """Contrast that never changes is against the truth, but cannot outweigh two sure looks."""
+        belief = Belief(-40, 40, ONE)
+        for place in (0.0, 7.0):
+            belief.see(place, log_normal(place - 8.0), BINS)
+        belief.compare(0.0, 7.0, 0.0)
+        assert belief.near(8.0, 1.0) > 0.8
 
 
 class TestGain:

@@ -54,10 +54,10 @@ class Oracle:
         return BINS
 
     def look(self, frame: np.ndarray | View, optics: Optics, *, most_tiles: int) -> Look:
-        tiles = len(extract(frame, optics.model_scale, size_px=32, most=most_tiles))
+        found = extract(frame, optics.model_scale, size_px=32, most=most_tiles)
         assert self._rig.true_defocus_um is not None
         log_p = log_normal(optics.dof_from_um(self._rig.true_defocus_um()))
-        return Look(log_p if tiles else None, BINS, tiles, log_p[None])
+        return Look(log_p if len(found) else None, BINS, len(found), log_p[None], found.contrast)
 
 
 class Camera(SimulatedCamera):
@@ -229,6 +229,32 @@ class TestTrace:
         made.scope.focus()
         assert all(max(entry.image.shape) <= THUMBNAIL_PX for entry in made.scope.trace.entries)
         assert made.scope.trace.entries[0].image.shape == (128, 384, 3)
+
+    def test_of_a_view_that_went_blank_has_what_is_believed_then(self) -> None:
+        made = Made(backlash_steps=0)
+        real, looks = made.scope.model.look, iter((1.0, None, 0.9, 0.9, 0.9))
+
+        def look(*given: Any, **named: Any) -> Look:
+            seen = real(*given, **named)
+            contrast = next(looks)
+            # The first look prefers the wrong direction, and the second sees nothing any more.
+            likely = seen.log_likelihood
+            if contrast == 1.0:
+                likely = np.logaddexp(likely, likely[::-1] + 0.7)
+            likely = None if contrast is None else likely
+            return replace(seen, log_likelihood=likely, tiles=0, contrast=contrast or 0.0)
+
+        made.scope.model.look = look  # type: ignore[method-assign]
+        assert made.scope.focus().method == "network"
+        first, second, *_ = (entry.belief for entry in made.scope.trace.entries)
+        assert first is not None
+        assert second is not None
+
+        def ahead(belief: tuple[np.ndarray, np.ndarray]) -> float:
+            return float(belief[1][belief[0] > 0].sum())
+
+        assert ahead(first) < 0.5
+        assert ahead(second) > 0.8
 
     def test_of_blank_frames_believes_nothing(self) -> None:
         made = Made(planes=EMPTY)

@@ -191,6 +191,19 @@ class TestExtract:
         flat = np.full((200, 200, 3), level, np.uint8)
         assert len(tiles.extract(flat, 1.0, size_px=SIZE_PX, most=9)) == 0
 
+    @pytest.mark.parametrize("contrast", [0.5, 0.05])
+    def test_contrast_is_that_of_all_tiles_without_their_noise(self, contrast: float) -> None:
+        frame = frame_of(texture(192, 256, contrast=contrast))
+        every = tiles.extract(frame, 1.0, size_px=SIZE_PX, most=999, at_least=999)
+        wanted = 0.5 * np.log((every.information.astype(np.float64) ** 2).mean() - 0.4**2)
+        assert every.contrast == pytest.approx(wanted, abs=1e-6)
+        assert tiles.extract(frame, 1.0, size_px=SIZE_PX, most=1).contrast == every.contrast
+
+    def test_a_blank_frame_has_the_least_contrast(self) -> None:
+        found = tiles.extract(blank(Sensor(), 1), 1.0, size_px=128, most=9)
+        seen = tiles.extract(frame_of(texture(192, 256, contrast=0.05)), 1.0, size_px=SIZE_PX, most=9)
+        assert math.log(0.2) <= found.contrast < -1 < seen.contrast
+
     def test_noise_raises_the_bar(self) -> None:
         light = texture(192, 256, contrast=0.03)
         noise = np.random.default_rng(1).normal(0, 0.05, light.shape)
