@@ -34,8 +34,9 @@ Array = NDArray[np.float64]
 OUTLIER_SHARE = 0.01
 #: Where all that is known is "at least this far", a look says most within this share of the network's reach.
 FAR_SHARE = 0.3
-#: The contrast of a view falls by ``CONTRAST_FALL * log(1 + (defocus / CONTRAST_DOF)**2)`` from its focus ...
-CONTRAST_FALL, CONTRAST_DOF = 1.0, 4.5
+#: The log of the contrast of a view is ``CONTRAST_FALL * log(1 + (defocus / CONTRAST_DOF)**4)`` less than in
+#: focus: nearer than some four dof that of a refracting specimen may even rise ...
+CONTRAST_FALL, CONTRAST_DOF = 0.65, 6.5
 #: ... give or take so much, and so much of how it changes (Student's t, 3 degrees of freedom) ...
 CONTRAST_SIGMA, CONTRAST_SHARE = 0.4, 0.3
 #: ... but for this share of looks, whose contrast says nothing and changes by as much as it likes.
@@ -143,8 +144,7 @@ class Belief:
         """Take in that the log of the contrast changed by ``change`` from the stage position ``before`` to
         ``now`` (dof). ``blank``: there is nothing to be seen any more: it fell by that, or more.
         """
-        fall = CONTRAST_FALL * np.log1p((self._defocus(before) / CONTRAST_DOF) ** 2)
-        expected = fall - CONTRAST_FALL * np.log1p((self._defocus(now) / CONTRAST_DOF) ** 2)
+        expected = self._paled(before) - self._paled(now)
         sigma = CONTRAST_SIGMA + CONTRAST_SHARE * np.abs(expected)
         t = (change - expected) / sigma / math.sqrt(3)
         if blank:
@@ -178,7 +178,9 @@ class Belief:
         reach = self.around(tolerance)
         # Where all that is known is "at least this far", go where the next look says most.
         seen_from = (
-            reach if outermost < 0.5 else self.around(max(tolerance, FAR_SHARE * min(-self._ends[0], self._ends[1])))
+            reach
+            if outermost < 0.5
+            else self.around(max(tolerance, FAR_SHARE * min(-self._ends[0], self._ends[1])))
         )
         allowed = (self.places >= low - 1e-9) & (self.places <= high + 1e-9)
         if not allowed.any():
@@ -244,6 +246,10 @@ class Belief:
 
     def _defocus(self, position: float) -> Array:
         return self.gains[:, None] * (position - self.places)[None, :]
+
+    def _paled(self, position: float) -> Array:
+        """How much less the log of the contrast is at ``position`` than in focus, for all foci and gains."""
+        return CONTRAST_FALL * np.log1p((self._defocus(position) / CONTRAST_DOF) ** 4)
 
     def _nearest_best(self, score: Array, position: float) -> int:
         """The cell of the highest score; of a flat top the one nearest ``position``, not rounding's."""

@@ -223,8 +223,8 @@ class TestCompare:
         belief, change = Belief(-20, 20, ONE), -0.7
         before = belief.mass[0].copy()
         belief.compare(1.0, 3.0, change, blank=blank)
-        expected = np.log1p(((1.0 - belief.places) / CONTRAST_DOF) ** 2)
-        expected = CONTRAST_FALL * (expected - np.log1p(((3.0 - belief.places) / CONTRAST_DOF) ** 2))
+        expected = np.log1p(((1.0 - belief.places) / CONTRAST_DOF) ** 4)
+        expected = CONTRAST_FALL * (expected - np.log1p(((3.0 - belief.places) / CONTRAST_DOF) ** 4))
         sigma = CONTRAST_SIGMA + CONTRAST_SHARE * np.abs(expected)
         if blank:
             likely, chance = student.cdf((change - expected) / sigma, 3), 0.5
