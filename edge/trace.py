@@ -7,7 +7,7 @@
     result           as ``parfocal focus --json`` prints it
     entries          one for each frame: time_s, state, position_um, sharpness, tiles, within, surprise,
                      true_defocus_um, and belief: probability over signed defocus, even steps of ``step_dof``
-                     from ``first_dof`` on; null where nothing was inferred
+                     from ``first_dof`` on; null where nothing was taken in
 
 Images are not kept: ``--plot`` shows them.
 """
