@@ -6,7 +6,6 @@ A field is a stack; where there is only one, the left and the right half of its 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from edge.errors import InputError, StackError
 from edge.files import RGB
 from edge.model import Model
 from edge.optics import Optics
-from edge.stack_optics import stack_optics
+from edge.stack_optics import calibrated, stack_optics
 from edge.stack_theory import focus_of_stack
 from edge.zstack import TABLE, ZStack
 
@@ -94,7 +93,7 @@ def _labelled(folder: Path, config: Config, step_um: float | None) -> LabelledSt
         raise StackError(f"{folder}: {len(set(stack.z_um))} different z: {FEWEST_PLANES} or more are needed")
     optics, notes = stack_optics(config, stack)
     stack.check()
-    stated, calibrated = stack.focus_um, _calibrated(stack)
+    stated, counted = stack.focus_um, calibrated(stack)
     if stated is None:
         known = stack.objective is not None and stack.pixel_um is not None
         focus_um, found = focus_of_stack(stack, optics if known else None)
@@ -107,23 +106,11 @@ def _labelled(folder: Path, config: Config, step_um: float | None) -> LabelledSt
         )
     if step_um is not None and not stack.z_in_planes:
         notes += (f"--step-um {step_um:g} is not used: the stack gives z in µm",)
-    if calibrated is not None:
+    if counted is not None:
         notes += ("direction and scale as it was calibrated when it was recorded",)
     named = tuple(f"{folder.name}: {text}" for text in notes)
-    dof_per_um = 1 / optics.dof_um if calibrated is None else calibrated
+    dof_per_um = 1 / optics.dof_um if counted is None else counted
     return LabelledStack(stack, optics, focus_um, stated is None, (*stack.assumptions, *named), dof_per_um)
-
-
-def _calibrated(stack: ZStack) -> float | None:
-    """Signed dof a µm, of a stack that `parfocal collect` has recorded on a calibrated stage; else None.
-
-    The adapted model then goes on counting as its parent did, and the calibration stays right.
-    """
-    try:
-        found = float(stack.about["calibration"]["dof_per_step"]) / float(stack.about["um_per_step"])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None
-    return found if math.isfinite(found) and found != 0 else None
 
 
 def read_tiles(

@@ -64,7 +64,7 @@ MOVES_SWING = 0.7
 #: Added to each sharpness before its logarithm is taken: far below what a field with contrast has in focus.
 FLOOR = 1e-7
 #: Of a pass at least this share must lie between the soft limits.
-LEAST_SHARE = 0.6
+LEAST_SHARE = 0.9
 #: The pass is repeated where its middle, or its scale, was off by more.
 OFF_CENTRE_DOF, OFF_SCALE = 2.0, 1.35
 
@@ -179,7 +179,8 @@ class Calibrator:
         if scale.odds < LEAST_ODDS * sum(one is not None for one in says):
             raise Refused(
                 "the network hardly sees a difference between the two sides of the focus: the direction"
-                " cannot be told on this specimen; try another one"
+                f" cannot be told on this specimen; try another one (or the drive has more slack than"
+                f" {self._most_slack} steps: see [stage] backlash_steps)"
             )
 
     def _pass(

@@ -57,6 +57,8 @@ def run(name: str, args: argparse.Namespace) -> int:
     kind = args.rig or ("hardware" if hardware.is_configured(config) else "simulated")
     if kind == "simulated":
         config = rig.without_hardware(config)
+    if args.stack is None:
+        calibration.check_writable(config)
     before, note = calibration.in_force(config)
     if note is not None:
         console.note(note)
@@ -146,7 +148,7 @@ def lines(found: Found, kept: Calibration, config: Config) -> list[str]:
 def _offset(kept: Calibration) -> str:
     return (
         f"offset      {kept.network_offset_dof:+.2f} ± {kept.network_offset_dof_sigma:.2f} depths of field is"
-        " what the network says in focus: taken off from now on"
+        " what the network says in focus: it is taken off"
     )
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import re
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -24,6 +25,7 @@ from edge.optics import Optics
 from edge.record import Finite, NotNegative, Positive, Record, Unfit, as_json
 from edge.record import read as read_record
 from edge.service.owner import state_folder
+from edge.settings import SimulatorConfig
 
 __all__ = [
     "Calibration",
@@ -103,11 +105,23 @@ def stage_identity(config: Config) -> str:
     where = [pin for pin in pins if not pin.endswith("None")] if driver in _ON_GPIO else []
     if driver not in _ON_GPIO and driver != "none":
         where = [str(config.serial.port)]
+    if driver == "none":
+        return " ".join(["simulated", *_as_simulated(config.simulator)])
     inverted = " inverted" if config.stage.inverted else ""
-    return " ".join([driver if driver != "none" else "simulated", *where]) + inverted
+    return " ".join([driver, *where]) + inverted
+
+
+def _as_simulated(simulator: SimulatorConfig) -> list[str]:
+    """What makes a simulated stage another one: its true pitch, direction and slack, where they were set."""
+    usual = SimulatorConfig()
+    values = {
+        key: getattr(simulator, key) for key in _DRIVE if getattr(simulator, key) != getattr(usual, key)
+    }
+    return [key if value is True else f"{key} {value}" for key, value in values.items()]
 
 
 _ON_GPIO = ("uln2003", "a4988", "drv8825", "tmc2209")
+_DRIVE = ("pitch_factor", "inverted", "backlash_steps")
 _MOTOR_PINS = ("in1_pin", "in2_pin", "in3_pin", "in4_pin", "step_pin", "dir_pin", "half_steps", "microsteps")
 
 
@@ -192,6 +206,17 @@ def write(calibration: Calibration, config: Config) -> Path:
     atomic_write_text(path, as_json(calibration) + "\n")
     path.with_suffix(".fits").unlink(missing_ok=True)
     return path
+
+
+def check_writable(config: Config) -> None:
+    """See that one can be kept, and leave nothing behind but its folder. InputError, one line."""
+    kept = path_of(config).parent
+    try:
+        kept.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=kept):
+            pass
+    except OSError as error:
+        raise InputError(f"{kept}: a calibration cannot be kept there: {error.strerror or error}") from error
 
 
 def _read(path: Path) -> Calibration:

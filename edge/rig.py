@@ -108,15 +108,16 @@ def simulated_rig(
 
     ``specimen``, ``imaging``, ``sensor``, ``axis`` (on the same clock): from ``config`` where not given.
     ``drift_um(t_s)``: what drift has added to the defocus by then, instead of the config's steady one.
-    ``calibration``: used where the pitch or the direction is not what the configuration says. Moves
-    nothing. Raises InputError for an unknown specimen, or a focus that would lie outside the soft limits.
+    ``calibration``: where there is none, and the pitch or the direction is not what the configuration says,
+    both are learned. Moves nothing. Raises InputError for an unknown specimen, or a focus that would lie
+    outside the soft limits.
     """
     sim = config.simulator
     drift = drift_um or (lambda t_s: sim.drift_um_s * t_s)
     clock = VirtualClock() if clock is None else clock
     motor = simulated_axis(config, clock) if axis is None else axis
     um_per_step = config.stage.um_per_step * sim.pitch_factor * (-1 if sim.inverted else 1)
-    known = um_per_step == config.stage.um_per_step
+    known = um_per_step == config.stage.um_per_step and calibration is None
     stage = stage_of(config if known else measured(config, calibration), motor, clock)
     low, high = sorted(um * um_per_step / config.stage.um_per_step for um in stage.reachable_um)
     if not low <= -start_defocus_um <= high:

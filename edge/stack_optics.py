@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 from edge.config import Config
 from edge.errors import one_line
 from edge.optics import Optics
 from edge.zstack import ZStack
 
-__all__ = ["stack_optics"]
+__all__ = ["calibrated", "stack_optics"]
 
 
 def stack_optics(config: Config, stack: ZStack) -> tuple[Optics, tuple[str, ...]]:
@@ -28,3 +31,20 @@ def stack_optics(config: Config, stack: ZStack) -> tuple[Optics, tuple[str, ...]
     if not 1.0 <= span_dof <= 1000.0:
         said.append(f"z is in µm, although the whole stack then spans {span_dof:.2g} depths of field")
     return optics, tuple(said)
+
+
+def calibrated(
+    stack: ZStack, scale: Literal["dof_per_step", "optical_dof_per_step"] = "dof_per_step"
+) -> float | None:
+    """Signed dof a µm, of a stack that `parfocal collect` has recorded on a calibrated stage; else None.
+
+    As the network of then counts them, so that what is adapted goes on counting as its parent did; or, as the
+    optics alone have them, for a network of its own.
+    """
+    try:
+        kept = stack.about["calibration"]
+        network, wanted = float(kept["dof_per_step"]), float(kept[scale])
+        found = math.copysign(wanted, network) / float(stack.about["um_per_step"])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    return found if math.isfinite(found) and found != 0 else None

@@ -71,7 +71,8 @@ class TestCommand:
         named = '[stage]\ndriver = "marlin"\n[serial]\nport = "/dev/ttyACM0"\nsteps_per_mm = 400.0\n'
         config.write_text(config.read_text() + named)
         assert parfocal("calibrate", "--config", config, "--rig", "simulated")[0] == 0
-        assert [one.stage for one in calibration.everything()[0]] == ["simulated"]
+        drive = f"simulated pitch_factor 1.4 inverted backlash_steps {SLACK}"
+        assert [one.stage for one in calibration.everything()[0]] == [drive]
         assert calibration.in_force(load_config(config)) == (None, None)
 
     def test_focus_uses_it_and_is_quicker(self, parfocal: Parfocal, network: Oracle, tmp_path: Path) -> None:
@@ -89,6 +90,37 @@ class TestCommand:
         assert sum(run["seconds"] for run in after) < 0.8 * sum(run["seconds"] for run in before)
         assert all("not calibrated" in run["assumptions"][0] for run in before)
         assert all(run["assumptions"] == [] for run in after)
+
+    def test_a_simulated_stage_that_is_as_configured_is_calibrated_like_any_other(
+        self, parfocal: Parfocal, network: Oracle, tmp_path: Path
+    ) -> None:
+        network.offset_dof = 0.8
+        ended = []
+        for calibrate_first in (False, True):
+            if calibrate_first:
+                assert parfocal("calibrate")[0] == 0
+            code, out, err = parfocal("focus", "--start-defocus-um", "18", "--json")
+            assert code == 0, err
+            ended.append(float(json.loads(out)["true_defocus_dof"]))
+        assert [one.stage for one in calibration.everything()[0]] == ["simulated"]
+        assert abs(ended[1]) < 0.6 * abs(ended[0]), "kept, and not used"
+        # Another drive: a calibration that is not its own would be worse than none.
+        code, out, err = parfocal(
+            "focus", "--config", written(tmp_path), "--start-defocus-um", "18", "--json"
+        )
+        assert code == 0, err
+        assert "not calibrated" in json.loads(out)["assumptions"][0]
+
+    def test_what_cannot_be_kept_is_not_measured(
+        self, parfocal: Parfocal, network: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").write_text("not a folder")
+        monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "file"))
+        monkeypatch.setattr(Calibrator, "run", lambda self: pytest.fail("measured in vain"))
+        code, out, err = parfocal("calibrate")
+        assert (code, out) == (2, "")
+        assert "a calibration cannot be kept there" in err
+        assert "Traceback" not in err
 
     def test_what_the_network_says_in_focus_is_taken_off(
         self, parfocal: Parfocal, network: Oracle, tmp_path: Path
@@ -225,9 +257,10 @@ class TestRefused:
             bench.run()
         assert abs(bench.rig.stage.position_um) < 30
 
-    def test_a_focus_at_the_end_of_the_travel(self, network: Oracle) -> None:
+    @pytest.mark.parametrize("high_um", [14.0, 22.0])
+    def test_a_focus_at_the_end_of_the_travel(self, network: Oracle, high_um: float) -> None:
         config = override(
-            Config(), "test", stage={"limit_low_um": -80.0, "limit_high_um": 14.0},
+            Config(), "test", stage={"limit_low_um": -80.0, "limit_high_um": high_um},
             simulator={"pitch_factor": 1.2, "backlash_steps": SLACK, "inverted": True},
         )  # fmt: skip
         rig = simulated_rig(for_measuring(config), start_defocus_um=15.0)

@@ -84,6 +84,22 @@ class TestDivide:
         assert "p0.png is the same image as" in line
 
 
+class TestCalibratedStacks:
+    def test_labels_have_the_direction_and_the_pitch_that_were_measured(self, tmp_path: Path) -> None:
+        kept = {"dof_per_step": -0.03, "optical_dof_per_step": 0.025}
+        tiny.write_stack(tmp_path / "a", tiny.LABELLED)
+        tiny.write_stack(tmp_path / "b", {**tiny.LABELLED, "um_per_step": 0.062, "calibration": kept})
+        shots, notes = stack_shots([tmp_path], Assumed())
+        plain, calibrated = ([shot for shot in shots if shot.field == name] for name in ("a", "b"))
+        share = -0.025 / 0.062 * plain[0].optics.dof_um
+        assert [shot.defocus_um for shot in calibrated] == pytest.approx(
+            [share * shot.defocus_um for shot in plain]
+        )
+        assert [note for note in notes if "calibrated" in note] == [
+            f"{tmp_path / 'b'}: direction and pitch as they were calibrated when it was recorded"
+        ]
+
+
 class TestFile:
     def _written(self, tmp_path: Path, groups: Any, **more: Any) -> Path:
         path = tmp_path / "split.json"

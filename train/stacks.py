@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from edge.errors import InputError
+from edge.stack_optics import calibrated
 from edge.stack_theory import focus_of_stack
 from edge.zstack import ZStack
 from train.assumed import Assumed
@@ -32,7 +33,8 @@ def stack_shots(sources: Iterable[Path], assumed: Assumed) -> tuple[list[Shot], 
     """The shots of all stacks of ``sources``, each stack once, and notes on what was assumed.
 
     A stack is a field, called by its path below the folder that all of them share; its slide is ``slide`` of
-    about.json, else the field itself. Where no ``focus_z`` is stated the focus is measured, which reads the
+    about.json, else the field itself. Recorded on a calibrated stage, its defocus has the direction and the
+    pitch that were measured. Where no ``focus_z`` is stated the focus is measured, which reads the
     images. Raises InputError, naming the folder, for a stack that cannot be read, says nothing of its optics,
     or has no clear peak.
     """
@@ -53,10 +55,14 @@ def stack_shots(sources: Iterable[Path], assumed: Assumed) -> tuple[list[Shot], 
             )
         notes += assumed.note(found[path], optics)
         notes += [text for text in stack.assumptions if "plane numbers" in text]
+        dof_per_um, share = calibrated(stack, "optical_dof_per_step"), 1.0
+        if dof_per_um is not None:
+            share = dof_per_um * optics.dof_um
+            notes.append(f"{found[path]}: direction and pitch as they were calibrated when it was recorded")
         field = names[path]
         slide, kind = (str(stack.about.get(key) or field) for key in ("slide", "specimen"))
         shots += [
-            Shot(found[path] / file, z_um - focus_um, field, slide, kind, optics)
+            Shot(found[path] / file, share * (z_um - focus_um), field, slide, kind, optics)
             for file, z_um in zip(stack.files, stack.z_um, strict=True)
         ]
     return shots, notes
