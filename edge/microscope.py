@@ -224,7 +224,8 @@ class Microscope:
         fault, log_likelihood, tiles, contrast = fault_of(frame.image), None, None, math.nan
         if infer:
             look = self.model.look(view, rig.optics, most_tiles=self.config.model.tiles)
-            log_likelihood, tiles, contrast = look.log_likelihood, look.tiles, look.contrast
+            log_likelihood, tiles = look.log_likelihood, look.tiles
+            contrast = look.contrast if fault is None else math.nan  # a black frame is no view that paled
         bins = self.model.bins_dof(rig.optics) - self._offset_dof
         seen = Seen(self.position_dof(), measure, log_likelihood, bins, contrast)
         return Observation(frame, seen, tiles, fault)

@@ -306,6 +306,13 @@ class TestWhatGoesWrong:
             assert result.result == "failed", "not: no specimen"
             assert f"; the frame is {what}" in result.reason
 
+    def test_the_contrast_of_a_frame_without_an_image_is_no_evidence(self) -> None:
+        grid = np.array([-16.0, 16.0])
+        black = Made(planes=Field(np.zeros((2, 96, 96, 3), np.uint16), grid)).scope.observe()
+        assert black.fault is not None
+        assert math.isnan(black.seen.contrast)
+        assert math.isfinite(Made(planes=EMPTY).scope.observe().seen.contrast), "a blank one has a contrast"
+
     def test_a_camera_that_cannot_be_locked(self) -> None:
         made = Made()
         made.camera.lock_fails = True
