@@ -66,7 +66,7 @@ class AdaptedFile:
 def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     """Give ``parser`` the options of `adapt`, the only command here."""
     add = parser.add_argument
-    add("stacks", metavar="STACK", nargs="+", help="z-stack folders, each another field")
+    add("stacks", metavar="STACK", nargs="+", help="z-stack folders, each another field, or a folder of them")
     add("--out", metavar="MODEL", required=True, help="the model file to write, such as own.tflite")
     add("--model", metavar="PARENT", help="the model to start from, instead of the configuration's")
     text = "µm between planes, where a stack counts planes"

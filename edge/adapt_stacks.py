@@ -58,11 +58,13 @@ class LabelledStack:
 def opened(
     folders: Sequence[Path], config: Config, model: Model, *, step_um: float | None
 ) -> list[LabelledStack]:
-    """The stacks in ``folders``, every image decoded once, optics and focus known. Blocks for the disk.
+    """The stacks that ``folders`` are, or hold, every image decoded once, optics and focus known. Blocks for
+    the disk.
 
     Raises InputError, one line, for a stack that cannot be used, is named twice or counts planes of unknown
     distance, and for a single one whose halves are narrower than a tile.
     """
+    folders = [stack for folder in folders for stack in _stacks_of(folder)]
     seen: dict[Path, Path] = {}
     for folder in folders:
         if seen.setdefault(folder.resolve(), folder) is not folder:
@@ -83,6 +85,14 @@ def opened(
                 f" the model's sampling, less than a tile ({model.card.tile_px} px): give two stacks or more"
             )
     return found
+
+
+def _stacks_of(folder: Path) -> list[Path]:
+    """``folder`` itself, or the z-stacks in it, as `parfocal collect` leaves them."""
+    if (folder / TABLE).is_file():
+        return [folder]
+    within = sorted(path.parent for path in folder.glob(f"*/{TABLE}"))
+    return [path for path in within if not path.name.startswith(".")] or [folder]
 
 
 def _labelled(folder: Path, config: Config, step_um: float | None) -> LabelledStack:

@@ -29,7 +29,7 @@ from edge.adapt import Calibration, Tiles, adapt, figures, not_better
 from edge.adapt_stacks import opened, read_tiles
 from edge.card import Adapted, AdaptedStack
 from edge.config import Config, load_config
-from edge.errors import ModelError
+from edge.errors import InputError, ModelError
 from edge.head import Head, packed
 from edge.optics import Objective, Optics
 from edge.record import plain
@@ -556,6 +556,18 @@ class TestRefused:
         )
         assert code == 2
         assert "has no features output" in error
+
+
+def test_a_folder_of_stacks_is_all_of_them(turned_stacks: list[Path], tmp_path: Path) -> None:
+    for k, stack in enumerate(turned_stacks[:2]):
+        shutil.copytree(stack, tmp_path / "mine" / f"field-{k}")
+    shutil.copytree(turned_stacks[0], tmp_path / "mine" / ".field-2.unfinished")
+    network = models.load("default")
+    found = opened([tmp_path / "mine"], Config(), network, step_um=None)
+    assert [of.stack.path.name for of in found] == ["field-0", "field-1"]
+    again = [tmp_path / "mine", tmp_path / "mine" / "field-1"]
+    with pytest.raises(InputError, match="field-1: is given twice"):
+        opened(again, Config(), network, step_um=None)
 
 
 class TestCalibratedStacks:
