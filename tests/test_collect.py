@@ -178,21 +178,29 @@ class TestOneField:
     def test_the_calibration_is_that_of_its_rig(
         self, parfocal: Parfocal, network: Oracle, out: Path, other_way: bool
     ) -> None:
-        """Not of the motor that is named, nor any where the simulated one is as the configuration says."""
-        found = fake_calibration.found(dof_per_step=-0.062 / DOF_UM)
-        calibration.write(found, Config())
+        """Not of the motor that is named, nor of another simulated one."""
         motor = toml(out.parent, HARDWARE + ("[simulator]\ninverted = true\n" if other_way else ""))
         calibration.write(of_stage("marlin"), load_config(motor))
+        stages = {way: override(Config(), "test", simulator={"inverted": way}) for way in (False, True)}
+        found = {
+            way: fake_calibration.found(
+                dof_per_step=(-1 if way else 1) * 0.062 / DOF_UM, stage=calibration.stage_identity(stage)
+            )
+            for way, stage in stages.items()
+        }
+        for way, stage in stages.items():
+            calibration.write(found[way], stage)
         words = ("collect", out, "--fields", 1, *FEW, "--rig", "simulated", "--config", motor)
         assert parfocal(*words)[0] == 0
         kept = about(out / "field-001")["calibration"]
-        assert kept == (plain(found) if other_way else None)
+        assert kept == plain(found[other_way])
 
     def test_each_frame_waits_for_the_settling_that_was_measured(
         self, parfocal: Parfocal, network: Oracle, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         found = fake_calibration.found(dof_per_step=-0.062 / DOF_UM, settle_s=0.4, settle_s_sigma=0.0)
-        calibration.write(found, Config())
+        config = toml(out.parent, "[simulator]\ninverted = true\n")
+        calibration.write(found, load_config(config))
         waited: list[float] = []
         real = SimulatedCamera.capture
 
@@ -204,11 +212,10 @@ class TestOneField:
             return frame
 
         monkeypatch.setattr(SimulatedCamera, "capture", capture)
-        config = toml(out.parent, "[simulator]\ninverted = true\n")
         assert parfocal("collect", out, "--fields", 1, *FEW, "--config", config)[0] == 0
         assert len(waited) > 9
         assert min(waited) >= 0.4
-        assert about(out / "field-001")["stage"] == "simulated"
+        assert about(out / "field-001")["stage"] == "simulated inverted"
 
     def test_it_replays(self, parfocal: Parfocal, network: Oracle, out: Path) -> None:
         parfocal("collect", out, "--fields", 1, *FEW)
