@@ -57,7 +57,7 @@ TAKEN_UP_DOF = 2.0
 #: of the scale that was expected.
 LEAST_SWING, LEAST_CHANGE, LEAST_SCALE = 0.25, 30.0, 0.25
 #: Below these log odds for each look the direction cannot be told. The looks at one field err alike: many of
-#: them are no proof. Of 218 simulated microscopes all but one had 1.5 and more, and that one was wrong.
+#: them are no proof. Of 263 simulated microscopes all but one had 1.5 and more, and that one was wrong.
 LEAST_ODDS = 1.0
 #: A sharpness whose logarithm changes by this much does so because the stage moves.
 MOVES_SWING = 0.7
