@@ -21,7 +21,7 @@ from edge.model import Model
 from edge.optics import Optics
 from edge.stack_optics import calibrated, stack_optics
 from edge.stack_theory import focus_of_stack
-from edge.zstack import TABLE, ZStack
+from edge.zstack import TABLE, ZStack, stacks_in
 
 __all__ = ["FEWEST_PLANES", "LabelledStack", "digest", "opened", "read_tiles"]
 
@@ -64,7 +64,7 @@ def opened(
     Raises InputError, one line, for a stack that cannot be used, is named twice or counts planes of unknown
     distance, and for a single one whose halves are narrower than a tile.
     """
-    folders = [stack for folder in folders for stack in _stacks_of(folder)]
+    folders = [stack for folder in folders for stack in stacks_in(folder) or [folder]]
     seen: dict[Path, Path] = {}
     for folder in folders:
         if seen.setdefault(folder.resolve(), folder) is not folder:
@@ -85,14 +85,6 @@ def opened(
                 f" the model's sampling, less than a tile ({model.card.tile_px} px): give two stacks or more"
             )
     return found
-
-
-def _stacks_of(folder: Path) -> list[Path]:
-    """``folder`` itself, or the z-stacks in it, as `parfocal collect` leaves them."""
-    if (folder / TABLE).is_file():
-        return [folder]
-    within = sorted(path.parent for path in folder.glob(f"*/{TABLE}"))
-    return [path for path in within if not path.name.startswith(".")] or [folder]
 
 
 def _labelled(folder: Path, config: Config, step_um: float | None) -> LabelledStack:

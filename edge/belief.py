@@ -143,6 +143,7 @@ class Belief:
     def compare(self, before: float, now: float, change: float, *, blank: bool = False) -> None:
         """Take in that the log of the contrast changed by ``change`` from the stage position ``before`` to
         ``now`` (dof). ``blank``: there is nothing to be seen any more: it fell by that, or more.
+        The model of contrast: docs/decisions/0021.
         """
         expected = self._paled(before) - self._paled(now)
         sigma = CONTRAST_SIGMA + CONTRAST_SHARE * np.abs(expected)

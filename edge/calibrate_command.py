@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 from edge import calibration, console, hardware, model_store, rig
@@ -107,7 +108,14 @@ def _rig(args: argparse.Namespace, config: Config, kind: str) -> Rig:
         stack = ZStack.open(args.stack, step_um=1.0 if args.step_um is None else args.step_um)
         stack.check()
         assumed = stack.z_in_planes and args.step_um is None
-        return rig.replay_rig(own, stack, start_plane=len(stack) // 4, step_assumed=assumed)
+        made = rig.replay_rig(own, stack, start_plane=len(stack) // 4, step_assumed=assumed)
+        apart_um = max((b - a for a, b in pairwise(sorted(set(stack.z_um)))), default=0.0)
+        if apart_um > made.optics.dof_um:
+            raise InputError(
+                f"--stack {args.stack}: planes are up to {apart_um:.3g} µm apart;"
+                f" no more than a depth of field ({made.optics.dof_um:.3g} µm) is allowed"
+            )
+        return made
     if args.step_um is not None:
         raise InputError("--step-um has a meaning only with --stack")
     if kind == "replay":

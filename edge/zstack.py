@@ -36,6 +36,7 @@ __all__ = [
     "about_number",
     "about_objective",
     "read_about",
+    "stacks_in",
     "write_zstack",
 ]
 
@@ -148,6 +149,14 @@ class ZStack:
         if not math.isfinite(z_um):
             raise ValueError(f"z = {z_um} µm is not a position")
         return min(range(len(self)), key=lambda plane: abs(self.z_um[plane] - z_um))
+
+
+def stacks_in(folder: Path) -> list[Path]:
+    """``folder`` itself where it is a z-stack, else those directly in it, sorted, without unfinished ones."""
+    if (folder / TABLE).is_file():
+        return [folder]
+    within = sorted(path.parent for path in folder.glob(f"*/{TABLE}"))
+    return [path for path in within if not path.name.startswith(".")]
 
 
 def write_zstack(

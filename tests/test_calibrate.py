@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tiny
 from oracle import Oracle, Parfocal
 
 from edge import calibration
@@ -166,6 +167,16 @@ class TestCommand:
         assert "refused: nothing to measure by" in err
         assert f"the calibration of {kept[0].date[:10]} stays in force" in err
         assert calibration.everything()[0] == kept
+
+    def test_a_stack_of_planes_too_far_apart(
+        self, parfocal: Parfocal, network: Oracle, tmp_path: Path
+    ) -> None:
+        """Between them nothing is known: what came out would be a pitch of nothing."""
+        tiny.write_stack(tmp_path / "stack", {**tiny.LABELLED, "objective": "100x1.25oil"})
+        code, out, err = parfocal("calibrate", "--stack", tmp_path / "stack")
+        assert (code, out) == (2, "")
+        assert "no more than a depth of field (0.53" in err
+        assert err.count("\n") == 1
 
     def test_bad_input_is_one_line(self, parfocal: Parfocal, network: Oracle, tmp_path: Path) -> None:
         for args in (

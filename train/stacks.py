@@ -8,7 +8,7 @@ from pathlib import Path
 from edge.errors import InputError
 from edge.stack_optics import calibrated
 from edge.stack_theory import focus_of_stack
-from edge.zstack import ZStack
+from edge.zstack import ZStack, stacks_in
 from train.assumed import Assumed
 from train.shots import Shot
 
@@ -18,9 +18,7 @@ def stack_folders(source: Path) -> list[Path]:
 
     Raises InputError when there is none.
     """
-    if (source / "planes.csv").is_file():
-        return [source]
-    found = sorted(path.parent for path in source.glob("*/planes.csv")) if source.is_dir() else []
+    found = stacks_in(source)
     if not found:
         raise InputError(
             f"{source}: neither a z-stack (with a planes.csv), nor a folder of z-stacks, nor in the layout of"
