@@ -296,6 +296,11 @@ class TestRead:
         # The next look goes where it says most: the nearest place from which the bins reach back to here.
         assert -40 < reading.target < 10 - 12
 
+    def test_the_next_look_is_not_so_far_that_a_pale_view_is_blank(self) -> None:
+        belief = Belief(-40, 40, start=10.0)
+        belief.see(10.0, log_normal(30.0), BINS)
+        assert 10 - 12 - 5 < belief.read(10.0, 1.0, -40, 40).target < 10 - 12
+
     def test_could_be_either_side(self) -> None:
         belief = Belief(-40, 40, ONE)
         belief.see(0.0, np.logaddexp(log_normal(5.0), log_normal(-5.0)), BINS)
