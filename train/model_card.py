@@ -95,9 +95,11 @@ def _amount(recipe: dict[str, Any]) -> str:
 def _network(network: dict[str, Any]) -> str:
     blocks = ", ".join("x".join(str(part) for part in row) for row in network["blocks"])
     patch = f"{network['patch_px']} x {network['patch_px']} px"
+    rows = network.get("fused", 0)
+    fused = f"; of these rows the first {rows} fused" if rows else ""
     return (
         f"MobileNetV2's blocks behind patches of {patch} ({network['stem']} channels); expansion x channels x"
-        f" repeats x stride: {blocks}"
+        f" repeats x stride: {blocks}{fused}"
     )
 
 
@@ -238,8 +240,9 @@ def _verified(found: Found) -> str:
 {found["arm64"].strip()}
 ```
 
-`python -m convert.speed default`, one thread; stock is MobileNetV2 1.0 at 224 px. Times depend on the
-network's shapes alone, so one of the two may be of an earlier network of the same shapes:
+`python -m convert.speed default`, one thread; stock is MobileNetV2 1.0 at 224 px. Where both rows name one
+processor, the second is the first as if it had no dot products of bytes (`tests/x86_64/without_vnni.py`).
+Times depend on the network's shapes alone: they may be of an earlier network of the same shapes:
 
 {speeds}
 
