@@ -15,6 +15,8 @@ from train import options
 from train.data import named_recipe, shipped_recipes
 from train.recipe import Recipe, load_recipe, parse_recipe
 
+TREE = Path(__file__).parents[1]
+
 
 def _refused(tmp_path: Path, text: str) -> str:
     path = tmp_path / "r.toml"
@@ -50,6 +52,14 @@ class TestShipped:
             )
             flipped = used.fit.model_copy(update={"flips": True})
             assert written == used.model_copy(update={"name": "parfocal-default", "fit": flipped})
+
+    @pytest.mark.parametrize("stage", ["graft", "start", "middle", "last"])
+    def test_the_network_with_fused_blocks_was_trained_by_the_recipes_that_it_names(self, stage: str) -> None:
+        used = named_recipe("default-fused" if stage == "last" else f"default-fused-{stage}")
+        folder = TREE / "train" / "studies" / "fused" / stage
+        written = parse_recipe(json.loads((folder / "recipe.json").read_text("utf-8")), source=stage)
+        flipped = used.fit.model_copy(update={"flips": True})
+        assert written.model_copy(update={"name": used.name}) == used.model_copy(update={"fit": flipped})
 
     def test_help_names_them(self) -> None:
         parser = argparse.ArgumentParser()
@@ -108,6 +118,9 @@ def test_a_recipe_survives_json() -> None:
         (f"[network]\npatch_px = 5\n{BLOCKS}", "[network] patch_px = 5: a divisor of tile_px = 128 is"),
         ("[network]\npatch_px = 4\nblocks = [[3, 8, 1, 3]]\n", "network.blocks.0.3 = 3: "),
         ("[network]\npatch_px = 4\nblocks = [[3, 8, 1]]\n", "network.blocks.0.3"),
+        ("[network]\nfused = 1\n", "[network] fused = 1: 0 to the rows of blocks, 0, is allowed"),
+        (f"[network]\nfused = 2\npatch_px = 4\n{BLOCKS}", "[network] fused = 2: 0 to the rows of blocks, 1"),
+        ("[network]\nfused = -1\n", "network.fused = -1: "),
         ("[data]\noptics = 'best'\n", "data.optics = 'best': "),
         ("[data]\nmix = { moss = 1.0 }\n", "[data] mix: 'moss': allowed are tissue, blood, debris, empty"),
         ("[data]\nmix = { 'folder:0' = 1.0 }\n", "[data] mix: 'folder:0': allowed are tissue, "),

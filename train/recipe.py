@@ -113,6 +113,9 @@ class Network(_Section):
     """Channels that a patch becomes."""
     blocks: tuple[Block, ...] = ()
     """Rows of expansion, channels, repeats, and stride of the first of them (MobileNetV2 paper, table 2)."""
+    fused: int = Field(0, ge=0)
+    """How many of these rows, from the first on, have one convolution of 3 x 3 in place of an expansion and a
+    depthwise layer (`train.patched`)."""
     head: Literal["parfocal", "paper"] = "parfocal"
     input: Literal["normalised", "raw"] = "normalised"
     """``normalised``: informative tiles at the model's sampling, as `edge.tiles` says. ``raw``: tiles of the
@@ -136,6 +139,8 @@ class Network(_Section):
     def _patches_have_blocks(self) -> Network:
         if (self.patch_px is None) != (not self.blocks):
             raise ValueError("patch_px and blocks: both or neither is allowed")
+        if self.fused > len(self.blocks):
+            raise ValueError(f"fused = {self.fused}: 0 to the rows of blocks, {len(self.blocks)}, is allowed")
         if self.patch_px is None:
             return self
         if self.base != "mobilenetv2":
