@@ -98,6 +98,15 @@ def test_blocks_that_give_something_else_are_refused() -> None:
         graft.fronts(built(1, fused=1, blocks=((2, 8, 2, 2), (3, 7, 1, 1))), built(2), 2)
 
 
+def test_a_network_that_ends_before_is_refused() -> None:
+    from train import graft
+
+    with pytest.raises(
+        InputError, match=r"^--onto: it has no block 2, which the recipe's fused blocks end with$"
+    ):
+        graft.fronts(built(1, fused=1), built(2, blocks=((2, 6, 1, 2),)), 2)
+
+
 @pytest.fixture
 def onto(tmp_path: Path) -> Path:
     built(2).save(tmp_path / "model.keras")

@@ -70,7 +70,7 @@ class Fitting:
         with self._cluster.scope():
             # The features are an output for the device, not something to fit; the layers are shared.
             self.model = keras.Model(model.input, model.output["logits"])
-            self.optimizer = _optimizer(recipe.fit, len(self._batches))
+            self.optimizer = optimizer(recipe.fit, len(self._batches))
             self.optimizer.build(self.model.trainable_variables)
         self._steps: _Steps
         if self._cluster.strategy is None:
@@ -154,7 +154,8 @@ def _tired(rows: list[Row], patience: int) -> bool:
     return bool(patience and losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
 
 
-def _optimizer(settings: Fit, batches: int) -> Any:
+def optimizer(settings: Fit, batches: int) -> Any:
+    """AdamW for epochs of so many ``batches``, at the rate that ``settings`` say."""
     rate: Any = settings.learning_rate
     if settings.schedule == "cosine":
         steps = batches * settings.epochs

@@ -62,9 +62,10 @@ def fronts(new: Any, trained: Any, blocks: int) -> tuple[Any, Any]:
     for network in (new, trained):
         [body] = [layer for layer in network.layers if hasattr(layer, "layers")]
         names = {layer.name for layer in body.layers}
-        added = f"block_{blocks}_add"
-        last = body.get_layer(added if added in names else f"block_{blocks}_project_BN")
-        found.append(keras.Model(body.input, last.output))
+        ends = [name for name in (f"block_{blocks}_add", f"block_{blocks}_project_BN") if name in names]
+        if not ends:
+            raise InputError(f"--onto: it has no block {blocks}, which the recipe's fused blocks end with")
+        found.append(keras.Model(body.input, body.get_layer(ends[0]).output))
     if found[0].output_shape != found[1].output_shape:
         raise InputError(
             f"--onto: its first {blocks} blocks give {found[1].output_shape[1:]}: the recipe's,"
@@ -81,7 +82,7 @@ def fit(front: Any, wanted: Any, train: TileData, val: TileData, recipe: Recipe)
     """
     import keras
 
-    from train.fit import _optimizer
+    from train.fit import optimizer
 
     batches = Batches(train, recipe, recipe.data.seed, train=True)
     held_out = floats(val.pixels[:: max(1, len(val) // _JUDGED)])
@@ -92,7 +93,7 @@ def fit(front: Any, wanted: Any, train: TileData, val: TileData, recipe: Recipe)
     def apart(target: Any, given: Any) -> Any:
         return keras.ops.mean(keras.ops.square((given - target) / deviation))
 
-    front.compile(_optimizer(recipe.fit, len(batches)), loss=apart)
+    front.compile(optimizer(recipe.fit, len(batches)), loss=apart)
     left = []
     for epoch in range(recipe.fit.epochs):
         for x, _ in batches.epoch(epoch, Waiting()):
