@@ -50,7 +50,7 @@ FOUND := docs/model-card
 # What int8 gains depends on the processor: two files, of those with dot products of bytes and of those without.
 VNNI := $(shell grep -q _vnni /proc/cpuinfo 2>/dev/null && echo -vnni)
 # Where it has them and can hide them, both kinds of processor are measured here.
-HIDDEN := $(if $(VNNI),$(shell grep -q cpuid_fault /proc/cpuinfo && echo yes))
+HIDDEN := $(if $(VNNI),$(shell grep -q cpuid_fault /proc/cpuinfo && command -v cc >/dev/null && echo yes))
 WITHOUT := $(BIN)/python tests/x86_64/without_vnni.py
 VERIFY = $(BIN)/parfocal convert $(RUN) --verify edge/models/default.tflite
 LOOP := $(BIN)/python -m train.closed_loop

@@ -136,6 +136,22 @@ def test_the_command_writes_a_network_that_training_goes_on_from(
     )
 
 
+def test_later_layers_of_other_shapes_are_refused_not_left_as_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from train import graft
+
+    other, out = tmp_path / "other.keras", tmp_path / "graft.keras"
+    built(2, blocks=((2, 6, 2, 2), (4, 7, 1, 1))).save(other)
+    recipe = recipe_file(tmp_path, fused=1)
+    assert graft.main(["synthetic", "--recipe", recipe, "--onto", str(other), "--out", str(out)]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(
+        f"graft: --onto {other}: block_3_depthwise, block_3_depthwise_BN, block_3_expand, "
+    )
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("fused", "out", "line"),
     [

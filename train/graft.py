@@ -145,6 +145,12 @@ def _graft(args: argparse.Namespace) -> None:
     drawn = take_over(new, trained)
     blocks = sum(row[2] for row in recipe.network.blocks[: recipe.network.fused])
     front, wanted = fronts(new, trained, blocks)
+    unfitted = set(drawn) - {layer.name for layer in front.layers}
+    if unfitted:
+        raise InputError(
+            f"--onto {args.onto}: {', '.join(sorted(unfitted))}: of other shapes than the recipe's; only the"
+            " fused blocks may differ"
+        )
     print(f"drawn, and fitted now: {', '.join(drawn)}")
     with pool.opened(None) as processes, options.bars() as progress:
         material = datasets.prepare(planned, recipe, processes, progress=progress)
