@@ -92,7 +92,8 @@ def run(name: str, args: argparse.Namespace) -> int:
 
 
 def _measured(shown: Rig, config: Config, network: Model) -> Found:
-    console.note(f"calibrating {shown.optics.objective} ({shown.name}): leave the specimen where it is")
+    still = ": leave the specimen where it is" if shown.name == "hardware" else ""
+    console.note(f"calibrating {shown.optics.objective} ({shown.name}){still}")
     with contextlib.ExitStack() as opened, Bar("measuring", 1) as bar:
         opened.push(shown.__exit__)
         go_on()

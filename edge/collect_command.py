@@ -234,7 +234,8 @@ def _told(
         }
         print(json.dumps(found, indent=2, allow_nan=False))
     else:
-        print(f"{args.out}: {total} of {args.fields} fields, {said}")
+        asked = f"{total} of {args.fields}" if total <= args.fields else f"{total} ({args.fields} asked for)"
+        print(f"{args.out}: {asked} fields, {said}")
     return code
 
 

@@ -159,7 +159,7 @@ def _simulated(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]
         )
     sim = config.simulator
     about = f"{sim.specimen}, {start_um:g} µm past focus, seed {sim.seed}"
-    return made, [f"simulated rig: {about}; no hardware is used", *([note] if note else [])]
+    return made, [f"simulated rig: {about}; no hardware is used", *_about_calibration(found, note)]
 
 
 def _replay(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]:
@@ -189,7 +189,16 @@ def _hardware(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]
     found, note = calibration.in_force(config)
     made = hardware.hardware_rig(config, found)
     notes = [f"hardware: {config.stage.driver} and {config.camera.driver}, {made.optics.objective}"]
-    return made, notes + [text for text in (note, made.stage.uncertain) if text]
+    notes += _about_calibration(found, note)
+    return made, notes + ([made.stage.uncertain] if made.stage.uncertain else [])
+
+
+def _about_calibration(found: calibration.Calibration | None, note: str | None) -> list[str]:
+    """Which one is in use, or why none is; nothing where there is none."""
+    used = (
+        f"calibrated on {found.date}: its scale, direction and slack are used" if found is not None else None
+    )
+    return [text for text in (note, used) if text]
 
 
 def _title(args: argparse.Namespace, config: Config, kind: str) -> str:

@@ -84,6 +84,7 @@ class TestCommand:
                 args = ("focus", "--config", config, "--start-defocus-um", start, "--json")
                 code, out, err = parfocal(*args)
                 assert code == 0, err
+                assert ("calibrated on 20" in err) == (runs is after)
                 runs.append(json.loads(out))
             if runs is before:
                 assert parfocal("calibrate", "--config", config)[0] == 0

@@ -366,8 +366,10 @@ class TestGoingOn:
         middles = [ZStack.open(out / f"field-00{k}").load(4) for k in (1, 2, 3)]
         assert all((middles[a] != middles[b]).mean() > 0.5 for a, b in ((0, 1), (0, 2), (1, 2)))
         network.rig = None
-        code, said, _ = parfocal("collect", out, "--fields", 3)
-        assert (code, said) == (0, f"{out}: 3 of 3 fields, 3 fields are there already, nothing was moved\n")
+        for asked, told in ((3, "3 of 3"), (2, "3 (2 asked for)")):
+            code, said, _ = parfocal("collect", out, "--fields", asked)
+            assert code == 0
+            assert said == f"{out}: {told} fields, 3 fields are there already, nothing was moved\n"
         assert network.rig is None, "not even opened"
 
     @pytest.mark.parametrize(

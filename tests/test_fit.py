@@ -255,8 +255,8 @@ class TestCheckpoint:
         folder, fitting = begun
         line = tiny.input_error(lambda: fitting.run(folder, "b", resume=True))
         assert line == (
-            f"{folder}: was begun with another recipe, seed, weights or data: --resume goes on only"
-            " with the same"
+            f"{folder}: was begun with another recipe, seed, weights, teachers or data: --resume goes"
+            " on only with the same"
         )
 
     def test_damage_is_one_line(self, begun: tuple[Path, Any]) -> None:

@@ -30,16 +30,25 @@ class Batches:
     """Batches of ``(N, S, S, 3)`` float32 tiles and ``(N, bins)`` float32 labels.
 
     ``train``: shuffled and augmented. ``share``: (rank, of) of a machine among several, which takes every
-    ``of``-th tile of each batch.
+    ``of``-th tile of each batch. ``lesson``: what teachers say of each tile (`train.teacher`).
     """
 
     def __init__(
-        self, data: TileData, recipe: Recipe, seed: int, *, train: bool, share: tuple[int, int] = (0, 1)
+        self,
+        data: TileData,
+        recipe: Recipe,
+        seed: int,
+        *,
+        train: bool,
+        share: tuple[int, int] = (0, 1),
+        lesson: Array | None = None,
     ) -> None:
         self._data, self._recipe, self._seed, self._train = data, recipe, seed, train
         self._rank, self._of = share
         bins = bins_of(recipe.network)
         self._labels = label_rows(data.truth(bins.unit), bins, recipe.fit, data.dof_in(bins.unit))
+        if lesson is not None:
+            self._labels += np.float32(recipe.fit.teacher_share) * (lesson - self._labels)
 
     def __len__(self) -> int:
         """Batches in an epoch; on several machines without a last partial one, which some may lack."""

@@ -73,8 +73,8 @@ class Keeper:
             raise InputError(f"{path}: not a readable checkpoint: its state is damaged") from error
         if not same:
             raise InputError(
-                f"{self.run}: was begun with another recipe, seed, weights or data: --resume goes on only"
-                " with the same"
+                f"{self.run}: was begun with another recipe, seed, weights, teachers or data: --resume goes"
+                " on only with the same"
             )
         _assign(variables, arrays, path)
         return rows

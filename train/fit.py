@@ -50,7 +50,8 @@ class _OwnSteps:
 class Fitting:
     """A model with its optimizer, ready to be fitted to ``train`` and judged on ``val`` after each epoch.
 
-    ``model`` is `train.network.build`'s, made in the cluster's scope. Nothing is computed or written yet.
+    ``model`` is `train.network.build`'s, made in the cluster's scope. ``lesson`` ``(N, bins)``: what teachers
+    say of the training tiles. Nothing is computed or written yet.
     """
 
     def __init__(
@@ -62,10 +63,11 @@ class Fitting:
         *,
         seed: int,
         cluster: Cluster | None = None,
+        lesson: Array | None = None,
     ) -> None:
         self._recipe, self._val, self._cluster = recipe, val, cluster or Cluster()
         share = (self._cluster.rank, self._cluster.size)
-        self._batches = Batches(train, recipe, seed, train=True, share=share)
+        self._batches = Batches(train, recipe, seed, train=True, share=share, lesson=lesson)
         self._held_out = Batches(val, recipe, seed, train=False)
         with self._cluster.scope():
             # The features are an output for the device, not something to fit; the layers are shared.

@@ -171,6 +171,8 @@ class Fit(_Section):
     """Width of the soft ordinal label near focus; it grows by ``label_sigma_slope`` a dof of defocus. 0: the
     label is one class."""
     label_sigma_slope: float = Field(0.05, ge=0)
+    teacher_share: Share = 0.0
+    """Share of a training tile's label that is what trained networks say of it (``--teacher``)."""
     augment: Literal["parfocal", "paper", "none"] = "parfocal"
     """``parfocal``: gain, white balance, tone curve, noise. ``paper``: flips, zoom and rotation."""
     flips: bool | None = None

@@ -5,27 +5,34 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import hashlib
 import os
 import platform
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge import console
 from edge.errors import InputError, one_line
 from edge.progress import Bar
 from train import data as datasets
-from train import data_summary, options, pool, run_folder, tile_data
+from train import data_summary, options, pool, run_folder, teacher, tile_data
 from train.data import Material, Plan
 from train.data_summary import SideSummary
 from train.labels import bins_of
 from train.recipe import Recipe
+from train.tile_data import TileData
 
 _NETWORKS = ("mobilenetv2", "resnet50", "vgg16")
 _WEIGHTS_HELP = (
     "imagenet (Keras fetches them), scratch, a file (.npz, .h5) of the network without its top, or the"
     " model.keras of an earlier run, to go on from"
+)
+_TEACHER_HELP = (
+    "model.keras of trained runs: what they say of a tile makes up [fit] teacher_share of its label"
 )
 
 
@@ -38,6 +45,7 @@ def add_arguments(name: str, parser: argparse.ArgumentParser) -> None:
     add("--network", choices=_NETWORKS, help="instead of the recipe's")
     add("--size", type=int, metavar="PX", help="width of a tile, instead of the recipe's")
     add("--weights", default="imagenet", help=_WEIGHTS_HELP)
+    add("--teacher", type=Path, nargs="+", default=[], metavar="FILE", help=_TEACHER_HELP)
     add("--epochs", type=int, metavar="N", help="instead of the recipe's")
     add("--resume", action="store_true", help="go on with RUN after its last whole epoch")
     add("--skip-bad", action="store_true", help="leave out images that cannot be read, naming each")
@@ -62,18 +70,22 @@ def run(name: str, args: argparse.Namespace) -> int:
         console.note(text)
     if args.weights not in ("imagenet", "scratch") and not Path(args.weights).is_file():
         raise InputError(f"{args.weights}: no such weights file; imagenet, scratch or a file is allowed")
+    teacher.check(args.teacher, recipe)
     # Keras, on TensorFlow or another: only now, when everything else was right.
     options.require_keras()
-    from train import fit, network
+    from train import fit, network, saved_network
     from train.checkpoint import identity
 
+    teachers = [saved_network.load_file(file, recipe.network) for file in args.teacher]
     with cluster.scope():
         model = network.build(recipe.network, args.weights, seed=recipe.data.seed, frozen=recipe.fit.frozen)
     material = _prepared(args, recipe, planned)
     sides = _described(material, planned, recipe, strict=not args.allow_empty_classes)
     train, val = material.sides["train"], material.sides["val"]
-    fitting = fit.Fitting(model, train, val, recipe, seed=recipe.data.seed, cluster=cluster)
-    known = identity(recipe.model_dump(mode="json"), args.weights, _hashes(material))
+    lesson = _lesson(teachers, train)
+    fitting = fit.Fitting(model, train, val, recipe, seed=recipe.data.seed, cluster=cluster, lesson=lesson)
+    taught_by = [hashlib.sha256(file.read_bytes()).hexdigest() for file in args.teacher]
+    known = identity(recipe.model_dump(mode="json"), args.weights, _hashes(material), *taught_by)
     if cluster.chief:
         with _disk_full(args.out):
             _begin(args.out, recipe, planned, material, sides)
@@ -88,7 +100,7 @@ def run(name: str, args: argparse.Namespace) -> int:
     if cluster.chief:
         with _disk_full(args.out):
             model.save(args.out / "model.keras")
-            _finish(args, recipe, planned, material, sides, rows, model.count_params())
+            _finish(args, recipe, planned, material, sides, rows, model.count_params(), taught_by)
         print(f"{args.out}: trained; now: parfocal report {args.out}")
         print(f"  or a model for the device: parfocal convert {args.out} --out model.tflite")
     return 0
@@ -118,6 +130,14 @@ def _described(material: Material, planned: Plan, recipe: Recipe, *, strict: boo
     if empty:
         console.note(f"no image trains {empty}")
     return sides
+
+
+def _lesson(teachers: list[Any], train: TileData) -> NDArray[np.float32] | None:
+    """What ``teachers``, where there are any, say of the training tiles. Blocks for minutes."""
+    if not teachers:
+        return None
+    with Bar("tiles taught", len(teachers) * len(train)) as bar:
+        return teacher.lesson(teachers, train, progress=bar.advance)
 
 
 def _hashes(material: Material) -> object:
@@ -151,6 +171,7 @@ def _finish(
     summaries: dict[str, SideSummary],
     rows: list[dict[str, float]],
     parameters: int,
+    taught_by: list[str],
 ) -> None:
     """``run.json``, last; then what the run would have been resumed from goes."""
     import keras
@@ -160,6 +181,7 @@ def _finish(
         "recipe": recipe.name,
         "sources": args.data,
         "weights": Path(args.weights).name,
+        "taught_by": taught_by,
         "seed": recipe.data.seed,
         "parameters": parameters,
         "counts": {side: summary.images for side, summary in summaries.items()},
