@@ -55,7 +55,7 @@ def test_properties_lie_beyond_the_span(name: str) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_microscope_the_other_way_round() -> None:
-    row = run_scope(8, 1, Parent(models.DEFAULT_PATH), load_config(None), stated=True)
+    row = run_scope(14, 1, Parent(models.DEFAULT_PATH), load_config(None), stated=True)
     assert row["mirrored"]
     assert row["refused"] == ""
     assert row["before"]["wrong_direction"] > 0.5

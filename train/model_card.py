@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 FOLDER = Path("docs/model-card")
 PAGE = Path("docs/model-card.md")
+#: What the shipped model was trained in before the last, by recipes and in edge/models/record.
+STAGES = (
+    *("start", "middle", "late", "lamp", "more"),
+    *("fused-graft", "fused-start", "fused-middle", "fused"),
+)
 #: Measured by `make figures`: JSON by name, and text that is quoted as it was printed.
 JSON = (
     "frames",
@@ -60,8 +65,7 @@ def page(found: Found) -> str:
 def _head(found: Found) -> str:
     card: cards.Card = found["card"]
     data, network = card.recipe["data"], card.recipe["network"]
-    stages = ("start", "middle", "late", "lamp")
-    earlier = [_amount(named_recipe(f"default-{stage}").model_dump()) for stage in stages]
+    earlier = [_amount(named_recipe(f"default-{stage}").model_dump()) for stage in STAGES]
     mix = ", ".join(f"{name} {100 * share:.0f} %" for name, share in data["train_mix"].items())
     return f"""# Model card: the shipped model
 
@@ -80,8 +84,8 @@ validation specimens |
 | | {"; then ".join([*earlier, _amount(card.recipe)])} |
 | specimens of these | {mix} (`folder:N`: photographs, of which whole slides are held out); \
 {100 * data["variety"]:.0f} % turned, stained and mixed as no slide is (`train/variety.py`) |
-| recipes | `train/recipes/default-start.toml`, `-middle`, `-late`, `-lamp`, `default.toml`; \
-logs, hashes: `edge/models/record/` |
+| recipes | `train/recipes/default-{STAGES[0]}.toml`, {", ".join(f"`-{stage}`" for stage in STAGES[1:])}, \
+`default.toml`; logs, hashes: `edge/models/record/` |
 | SHA-256 | `{card.flatbuffer_sha256}` (network without card) |"""
 
 
