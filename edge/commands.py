@@ -195,10 +195,10 @@ def _hardware(args: argparse.Namespace, config: Config) -> tuple[Rig, list[str]]
 
 def _about_calibration(found: calibration.Calibration | None, note: str | None) -> list[str]:
     """Which one is in use, or why none is; nothing where there is none."""
-    used = (
-        f"calibrated on {found.date}: its scale, direction and slack are used" if found is not None else None
-    )
-    return [text for text in (note, used) if text]
+    notes = [note] if note else []
+    if found is not None:
+        notes.append(f"calibrated on {found.date[:10]}: its scale, direction and slack are used")
+    return notes
 
 
 def _title(args: argparse.Namespace, config: Config, kind: str) -> str:
